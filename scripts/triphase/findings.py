@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Do the post's claims hold here, in FLOP and in time? One finding per claim.
+
+The rule: FLOP are exact, so they are `confirmed` inside the claim's band and `departs` outside. Time
+is confirmed where its whole 95 % interval lies inside the band, departs where the whole lies outside,
+and is inconclusive where it straddles an end; without an interval (fewer than 6 samples) the point
+decides. A departure is a finding, not a failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from triphase.claims import CLAIMS, Claim
+from triphase.measures import Measured, NotMeasured
+from triphase.records import BadRecords, Records, explain_invalid, load, run_main
+
+Finding = dict[str, Any]
+POST = "Hobbhahn and Sevilla 2021"
+NOT_MEASURED = "not measured"
+RULE = " ".join(__doc__.split("\n\n")[1].split()).removeprefix("The rule: ")
+COLOURS = {"confirmed": "32", "departs": "33", "inconclusive": "36", NOT_MEASURED: "2"}
+
+
+def build(records: Records) -> list[Finding]:
+    """Every claim, in every setting (backend, dtype, threads) that the records hold."""
+    return [
+        examine(claim, part, suffix) for suffix, part in records.split() for claim in CLAIMS
+    ]
+
+
+def examine(claim: Claim, records: Records, suffix: str = "") -> Finding:
+    """One claim against the rows of one setting."""
+    try:
+        measured, missing = claim.measure(records), ""
+    except NotMeasured as error:
+        measured, missing = Measured("", None, None, None, why=""), str(error)
+    low, high = claim.band
+    finding = {
+        "id": f"{claim.id}@{suffix}" if suffix else claim.id,
+        "claim": claim.text,
+        "source": f"{POST}, {claim.source}",
+        "claimed": claim.claimed,
+        "band": [low, None if math.isinf(high) else high],
+        "unit": claim.unit,
+        "case": measured.case or None,
+        "setting": str(records.settings[0]),
+        "flop": measured.flop,
+        "flop_executed": measured.flop_executed,
+        "bytes": measured.bytes,
+        "time": measured.time,
+        "time_ci95": None if measured.time_ci95 is None else list(measured.time_ci95),
+        "verdict": NOT_MEASURED,
+    }
+    if measured.alternatives:
+        finding["alternatives"] = measured.alternatives
+    if missing:
+        finding["explanation"] = f"{missing}; run `triphase_steps {claim.run}`."
+        return finding
+    finding["verdict"] = verdict(claim, measured)
+    finding["explanation"] = f"{measured.case}: {measured.why}."
+    return finding
+
+
+def verdict(claim: Claim, measured: Measured) -> str:
+    """ "flop: confirmed; time: departs", by the rule at the head of this file."""
+    flop = measured.flop_executed if measured.flop is None else measured.flop
+    text = f"flop: {agreement(claim.band, flop, None)}"
+    if measured.timed:
+        text += f"; time: {agreement(claim.band, measured.time, measured.time_ci95)}"
+    return text
+
+
+def agreement(
+    band: tuple[float, float], value: float | None, ci95: tuple[float, float] | None
+) -> str:
+    if value is None:
+        return NOT_MEASURED
+    low, high = ci95 or (value, value)
+    if band[0] <= low and high <= band[1]:
+        return "confirmed"
+    return "departs" if high < band[0] or band[1] < low else "inconclusive"
+
+
+def not_run(records: Records) -> list[str]:
+    """A line for everything that was asked for and did not run."""
+    return [
+        f"{row['case']}: {row['status']}, {row['reason']}"
+        for row in records.not_run.iter_rows(named=True)
+    ]
+
+
+# ---- rendering
+
+
+def number(value: float | None) -> str:
+    """Up to three decimals; two where there is much before the point."""
+    return "–" if value is None else f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"
+
+
+def time_text(finding: Finding) -> str:
+    if finding["time"] is None or finding["time_ci95"] is None:
+        return number(finding["time"])
+    low, high = finding["time_ci95"]
+    return f"{finding['time']:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def markdown(findings: list[Finding], records: Records) -> str:
+    """findings.md: a table of numbers and verdicts, then a sentence for each, then what did not run."""
+    context = records.context
+    settings = dict.fromkeys(finding["setting"] for finding in findings)
+    lines = [
+        "# Findings",
+        "",
+        f"{records.machine}, {context['date']}. {RULE}",
+    ]
+    for setting in settings:
+        some = [finding for finding in findings if finding["setting"] == setting]
+        lines += [
+            "",
+            f"## {setting}",
+            "",
+            "| claim | claimed | FLOP | executed | bytes | time [95 %] | verdict |",
+            "|---|--:|--:|--:|--:|--:|---|",
+        ]
+        lines += [
+            f"| {f['claim']} | {f['claimed']} | {number(f['flop'])} | {number(f['flop_executed'])} "
+            f"| {number(f['bytes'])} | {time_text(f)} | {f['verdict']} |"
+            for f in some
+        ]
+        lines += ["", "### Why", ""]
+        lines += [
+            f"- **{f['claim']}** ({f['unit']}; {f['source']}). {sentence(f['explanation'])}"
+            for f in some
+        ]
+    if missing := not_run(records):
+        lines += ["", "## Not run", "", *(f"- {line}" for line in missing)]
+    return "\n".join(lines) + "\n"
+
+
+def sentence(text: str) -> str:
+    """With a capital, unless it begins with code or a name that has its own."""
+    return text[:1].upper() + text[1:]
+
+
+def table(findings: list[Finding], *, width: int, colour: bool) -> str:
+    """For a terminal: the claim takes what width the numbers leave, and wraps."""
+    heads = ["claim", "claimed", "FLOP", "executed", "bytes", "time [95 %]", "flop", "time"]
+    rows = []
+    for f in findings:
+        flop, _, time = f["verdict"].partition("; time: ")
+        counted = (number(f[key]) for key in ("flop", "flop_executed", "bytes"))
+        flop = flop.removeprefix("flop: ")
+        time = time or (flop if flop == NOT_MEASURED else "")
+        rows.append([f["claim"], f["claimed"], *counted, time_text(f), flop, time])
+    widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
+    widths[0] = min(widths[0], max(20, width - sum(widths[1:]) - 2 * (len(heads) - 1)))
+    lines, setting = [line(heads, widths, colour=False), "  ".join("-" * w for w in widths)], None
+    several = len({f["setting"] for f in findings}) > 1
+    for finding, row in zip(findings, rows, strict=True):
+        if several and finding["setting"] != setting:
+            setting = finding["setting"]
+            lines.append(f"[{setting}]")
+        first, *more = textwrap.wrap(row[0], widths[0]) or [""]
+        lines += [line([first, *row[1:]], widths, colour=colour), *(f"  {rest}" for rest in more)]
+    return "\n".join(lines)
+
+
+def line(cells: list[str], widths: list[int], *, colour: bool) -> str:
+    """Numbers to the right, words to the left; verdicts coloured where the terminal may show it."""
+    last = len(cells) - 2
+    padded = [
+        cell.rjust(w) if 0 < i < last else cell.ljust(w)
+        for i, (cell, w) in enumerate(zip(cells, widths, strict=True))
+    ]
+    if colour:
+        padded[last:] = [
+            f"\033[{COLOURS[cell]}m{text}\033[0m" if cell in COLOURS else text
+            for cell, text in zip(cells[last:], padded[last:], strict=True)
+        ]
+    return "  ".join(padded).rstrip()
+
+
+def terminal_table(findings: list[Finding]) -> str:
+    """The table for the terminal that stdout is: plain when it is none, or when NO_COLOR is set."""
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    return table(findings, width=shutil.get_terminal_size((120, 24)).columns, colour=colour)
+
+
+def to_json(findings: list[Finding]) -> str:
+    if complaint := explain_invalid(findings, "findings"):
+        raise AssertionError(f"findings leave their own contract: {complaint}")
+    return json.dumps(findings, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="triphase.findings", description="Checks the post's claims against a steps.json."
+    )
+    parser.add_argument("steps", type=Path, metavar="steps.json")
+    parser.add_argument("--format", choices=["table", "markdown", "json"], default="table")
+    options = parser.parse_args()
+    records = load(options.steps)
+    if records.rows.is_empty():
+        raise BadRecords(f"{options.steps}: holds no rows")
+    findings = build(records)
+    forms = {"table": terminal_table, "json": to_json, "markdown": lambda f: markdown(f, records)}
+    print(forms[options.format](findings))
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

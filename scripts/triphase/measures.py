@@ -1,0 +1,373 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The numbers that the post's claims are about, computed from rows; nothing is typed in by hand.
+
+Each measure takes cases and returns one `Measured`: the same number counted as nominal FLOP, as
+executed operations, as bytes and as time, with a clause that says from further numbers of those rows
+why time lies where it does. It does not know what was claimed. Missing rows raise `NotMeasured`.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from triphase.records import BACKWARD, Case, Records, total
+
+LARGE_BATCH = 64  # from here on an fc layer's update is at most 1/64 of its forward FLOP
+DEEP = 10  # intermediate convolutions from which DeeperConvNet counts as deep
+POST_ADAM_FLOP = 18  # the post's count per parameter, kept as a named alternative to ours
+
+Row = dict[str, Any]
+
+
+class NotMeasured(Exception):
+    """The rows do not hold what a claim needs; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One number, counted in four ways. None: not measured that way."""
+
+    case: str
+    flop: float | None
+    flop_executed: float | None
+    bytes: float | None
+    why: str
+    time: float | None = None
+    time_ci95: tuple[float, float] | None = None
+    timed: bool = True  # False where a time would mean nothing
+    alternatives: dict[str, float] = field(default_factory=dict)
+
+
+def counts(of: Callable[[str], float | None]) -> dict[str, float | None]:
+    """One formula over the three columns that are counted rather than timed."""
+    return {"flop": of("flop"), "flop_executed": of("flop_executed"), "bytes": of("traffic_bytes")}
+
+
+def divide(upper: float | None, lower: float | None) -> float | None:
+    return None if upper is None or not lower else upper / lower
+
+
+def subtract(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b
+
+
+# ---- picking cases
+
+
+def pick(records: Records, name: str, optimizer: str = "sgd") -> list[Case]:
+    """A network's cases, never none."""
+    if cases := records.cases(name, optimizer):
+        return cases
+    raise NotMeasured(f"this run has no {name} with {optimizer}")
+
+
+def at_batch_one(records: Records, name: str, optimizer: str = "sgd") -> Case:
+    case = pick(records, name, optimizer)[0]
+    if case.batch == 1:
+        return case
+    raise NotMeasured(f"the smallest batch of {name} that ran here is {case.batch}, not 1")
+
+
+def at_large_batch(records: Records, name: str, optimizer: str = "sgd") -> Case:
+    case = pick(records, name, optimizer)[-1]
+    if case.batch >= LARGE_BATCH:
+        return case
+    raise NotMeasured(
+        f"the largest batch of {name} that ran here is {case.batch}, and large means {LARGE_BATCH}"
+        f" or more{_why_not_run(records, name)}"
+    )
+
+
+def batch_range(records: Records, name: str) -> tuple[Case, Case]:
+    cases = pick(records, name)
+    if cases[-1].batch >= 4 * cases[0].batch:
+        return cases[0], cases[-1]
+    raise NotMeasured(f"the batches of {name} that ran here span less than a factor of 4")
+
+
+def at_depth(records: Records, name: str, *, deepest: bool, batch: int = -1) -> Case:
+    """Without intermediate convolutions, or the deepest; `batch` indexes its sorted batch sizes."""
+    by_depth: dict[int, list[Case]] = {}
+    for case in pick(records, name):
+        if case.step["depth"] is not None:
+            by_depth.setdefault(case.step["depth"], []).append(case)
+    depth = max(by_depth, default=-1) if deepest else 0
+    if depth in by_depth and (depth >= DEEP or not deepest):
+        return by_depth[depth][batch]
+    wanted = f"{DEEP} or more" if deepest else "0"
+    raise NotMeasured(f"{name} ran here with depths {sorted(by_depth)}, and this needs {wanted}")
+
+
+def _why_not_run(records: Records, name: str) -> str:
+    for row in records.not_run.filter(model_name=name).sort("batch").iter_rows(named=True):
+        return f" (batch {row['batch']} was {row['status']}: {row['reason']})"
+    return ""
+
+
+# ---- measures
+
+
+def ratio(case: Case, *, update: bool) -> Measured:
+    """Backward over forward, paired in time; `update` adds the update above, as the post does."""
+    phases = (*BACKWARD, "update") if update else BACKWARD
+    key = "ratio_time_with_update" if update else "ratio_time"
+    low, high = case.step.get(f"{key}_ci95_low"), case.step.get(f"{key}_ci95_high")
+    measured = Measured(
+        case=str(case),
+        **counts(lambda c: divide(total(case.phases, c, *phases), total(case.phases, c, "forward"))),
+        why="",
+        time=case.step.get(key),
+        time_ci95=None if low is None or high is None else (low, high),
+    )
+    return replace(measured, why=_explain_ratio(case, measured, phases))
+
+
+def _explain_ratio(case: Case, measured: Measured, phases: Iterable[str]) -> str:
+    """The identity behind it: time ratio = FLOP ratio x forward FLOP/s / backward FLOP/s."""
+    flop, moved, time = measured.flop, measured.bytes, measured.time
+    if not time or not flop or not moved:
+        return f"{case} has no times here: {case.step.get('reason') or 'its step did not run'}"
+    forward, backward = rate(case, "forward"), rate(case, *phases)
+    rates = f"forward runs at {forward} and what is set against it at {backward}"
+
+    def distance(x: float) -> float:
+        return abs(math.log(time / x))
+
+    if distance(flop) < math.log(1.1):
+        text = f"time follows FLOP: {rates}"
+    elif distance(moved) < distance(flop):
+        text = (
+            f"the byte ratio of {moved:.3g} is nearer to the time ratio of {time:.3g} than the FLOP "
+            f"ratio of {flop:.3g}: per byte moved, {_intensities(case, ('forward', *phases))}"
+        )
+    else:
+        text = f"phases run at different speeds: {rates}, which turns {flop:.3g} into {time:.3g}"
+    executed = measured.flop_executed
+    if executed and abs(math.log(executed / flop)) > math.log(1.05):
+        text += f"; counted as executed operations the ratio is {executed:.3g}"
+    return text
+
+
+def rate(case: Case, *phases: str) -> str:
+    """FLOP/s of some phases together, for prose."""
+    speed = divide(total(case.phases, "flop", *phases), total(case.phases, "median_s", *phases))
+    return "an unknown speed" if speed is None else f"{si(speed)}FLOP/s"
+
+
+def intensity(case: Case, phase: str) -> float | None:
+    """FLOP per byte of compulsory traffic."""
+    return divide(total(case.phases, "flop", phase), total(case.phases, "traffic_bytes", phase))
+
+
+def _intensities(case: Case, phases: Iterable[str]) -> str:
+    known = ((phase, intensity(case, phase)) for phase in phases)
+    parts = [f"{phase} does {x:.2g}" for phase, x in known if x is not None]
+    return ", ".join(parts) + " FLOP"
+
+
+def update_share(case: Case) -> Measured:
+    """Update over forward: what the weight update adds to the ratio."""
+    update, forward = case.phases.get("update"), case.phases.get("forward")
+    time = paired([update], [forward])
+    numbers = counts(lambda c: divide(total(case.phases, c, "update"), total(case.phases, c, "forward")))
+    why = f"per byte moved, {_intensities(case, ('forward', 'update'))}"
+    if time is not None:
+        why += f", so an update of {show(numbers['flop'])} in FLOP is {time:.3g} in time"
+    return Measured(str(case), **numbers, time=time, why=why)
+
+
+def paired(upper: list[Row | None], lower: list[Row | None]) -> float | None:
+    """Median over samples of sum(upper) / sum(lower); of medians where samples do not pair up.
+
+    None if a row is missing, fused away or did not run.
+    """
+    rows = [*upper, *lower]
+    if not upper or not lower or any(row is None or row["median_s"] is None for row in rows):
+        return None
+    samples = [row["samples_s"] for row in rows]
+    if len({len(s) for s in samples}) != 1 or not samples[0]:
+        samples = [[row["median_s"]] for row in rows]
+    cut = len(upper)
+    ratios = [divide(sum(s[:cut]), sum(s[cut:])) for s in zip(*samples, strict=True)]
+    return statistics.median(ratios) if ratios and None not in ratios else None
+
+
+def change(small_case: Case, large_case: Case) -> Measured:
+    """Ratio with update at the larger batch minus that at the smaller.
+
+    The two are separate measurements, so the half-widths of their intervals add in squares.
+    """
+    small, large = ratio(small_case, update=True), ratio(large_case, update=True)
+    time, ci95 = subtract(large.time, small.time), None
+    if time is not None and small.time_ci95 and large.time_ci95:
+        down = math.hypot(large.time - large.time_ci95[0], small.time_ci95[1] - small.time)
+        up = math.hypot(large.time_ci95[1] - large.time, small.time - small.time_ci95[0])
+        ci95 = (time - down, time + up)
+    return Measured(
+        case=f"{small_case} to {large_case.batch}",
+        flop=subtract(large.flop, small.flop),
+        flop_executed=subtract(large.flop_executed, small.flop_executed),
+        bytes=subtract(large.bytes, small.bytes),
+        time=time,
+        time_ci95=ci95,
+        why=(
+            f"the ratio goes from {show(small.flop)} to {show(large.flop)} in FLOP, from "
+            f"{show(small.bytes)} to {show(large.bytes)} in bytes and from {show(small.time)} to "
+            f"{show(large.time)} in time"
+        ),
+    )
+
+
+def growth(small: Case, large: Case, phase: str, *, per_example: bool = False) -> Measured:
+    """One phase at the larger batch over the same at the smaller; per example if so asked."""
+    scale = large.batch / small.batch if per_example else 1.0
+    rows = [case.phases.get(phase) for case in (small, large)]
+    if None in rows:
+        raise NotMeasured(f"{small} and {large} lack rows of the {phase}")
+
+    def over(column: str) -> float | None:
+        return divide(rows[1][column], rows[0][column] and rows[0][column] * scale)
+
+    time = over("median_s")
+    why = (
+        f"the {phase} does {show(intensity(small, phase))} FLOP per byte at batch {small.batch} and "
+        f"{show(intensity(large, phase))} at {large.batch}"
+    )
+    if time is not None:
+        why += f", and takes {si(rows[0]['median_s'])}s and {si(rows[1]['median_s'])}s"
+    return Measured(f"{small} to {large.batch}", **counts(over), time=time, why=why)
+
+
+def layer_ratio(case: Case, *, first: bool) -> Measured:
+    """Backward over forward of the first layer, or of all others, by those with nominal FLOP."""
+    layers = {
+        name: rows
+        for name, rows in case.layers.items()
+        if total(rows, "flop", "forward") and (not total(rows, "flop", "backward_data")) == first
+    }
+    if not layers:
+        raise NotMeasured(f"{case} has no layer rows here")
+    phases = ("backward_weights",) if first else ("backward_data", "backward_weights")
+
+    def summed(column: str, *phases: str) -> float | None:
+        values = [total(rows, column, *phases) for rows in layers.values()]
+        return None if None in values else sum(values)
+
+    backward = [rows.get(phase) for rows in layers.values() for phase in phases]
+    time = paired(backward, [rows.get("forward") for rows in layers.values()])
+    names = " + ".join(layers)
+    why = f"{names} {'makes no' if first else 'also makes an'} input gradient"
+    if time is None:
+        why += "; a part of it has no time of its own (fused away, or not marked)"
+    else:
+        speeds = [
+            si(summed("flop", *p) / summed("median_s", *p)) for p in (("forward",), phases)
+        ]
+        why += f"; its forward runs at {speeds[0]}FLOP/s and its backward at {speeds[1]}FLOP/s"
+    numbers = counts(lambda c: divide(summed(c, *phases), summed(c, "forward")))
+    return Measured(f"{case}: {names}", **numbers, time=time, why=why)
+
+
+def elementwise_share(case: Case) -> Measured:
+    """ReLU and loss over all layers, forward and backward.
+
+    The nominal count leaves element-wise work out, so executed operations stand in for FLOP.
+    """
+    words, phases = ("relu", "loss", "entropy"), ("forward", "backward_data", "backward_weights")
+    rows = [row for layer in case.layers.values() for p, row in layer.items() if p in phases]
+    small = [row for row in rows if any(w in (row["layer_kind"] or "").lower() for w in words)]
+    if not small:
+        raise NotMeasured(f"{case} has no layer rows of ReLU or loss here")
+
+    def over(column: str) -> float | None:
+        parts, whole = [row[column] for row in small], [row[column] for row in rows]
+        return None if None in parts or None in whole else divide(sum(parts), sum(whole))
+
+    fused = list(dict.fromkeys(row["layer"] for row in small if row["median_s"] is None))
+    why = "nominal FLOP leave these layers out by definition, so executed operations are judged"
+    if fused:
+        why += f"; {', '.join(fused)} fused away, without a time"
+    time = paired(small, [case.phases[p] for p in phases if p in case.phases])
+    return Measured(str(case), **(counts(over) | {"flop": None}), time=time, why=why)
+
+
+def per_parameter(case: Case) -> Measured:
+    """What the update costs per parameter."""
+    count = case.step.get("parameter_count")
+    numbers = counts(lambda c: divide(total(case.phases, c, "update"), count))
+    if numbers["flop"] is None:
+        raise NotMeasured(f"{case} tells no parameter count, or has no update")
+    why = f"{case.optimizer} is counted as its loop is written, and moves {show(numbers['bytes'])} bytes"
+    return Measured(str(case), **numbers, why=f"{why} per parameter", timed=False)
+
+
+def with_post_adam(case: Case) -> Measured:
+    """The ratio with update, and beside it what the post's 18 FLOP per parameter would give."""
+    measured = ratio(case, update=True)
+    backward, forward = total(case.phases, "flop", *BACKWARD), total(case.phases, "flop", "forward")
+    count = case.step.get("parameter_count")
+    if backward is None or not forward or count is None:
+        return measured
+    value = (backward + POST_ADAM_FLOP * count) / forward
+    return replace(
+        measured,
+        alternatives={f"flop_at_{POST_ADAM_FLOP}_per_parameter": value},
+        why=f"{measured.why}; at {POST_ADAM_FLOP} FLOP per parameter the FLOP ratio is {value:.4g}",
+    )
+
+
+def farthest(measured: list[Measured], middle: float) -> Measured:
+    """Of several ratios, in each way of counting, the one farthest from the middle."""
+    if not measured:
+        raise NotMeasured("this run has none of these networks")
+
+    def worst(key: str) -> Measured | None:
+        known = [m for m in measured if getattr(m, key) is not None]
+        return max(known, key=lambda m: abs(getattr(m, key) - middle), default=None)
+
+    flop, executed, moved, time = map(worst, ("flop", "flop_executed", "bytes", "time"))
+    why = f"the farthest of {len(measured)} cases"
+    why += f", in FLOP {flop.case}" if flop else ""
+    why += f", in time {time.case}, where {time.why}" if time else ""
+    return Measured(
+        case=f"{len(measured)} cases",
+        flop=flop and flop.flop,
+        flop_executed=executed and executed.flop_executed,
+        bytes=moved and moved.bytes,
+        why=why,
+        time=time and time.time,
+        time_ci95=time and time.time_ci95,
+    )
+
+
+def all_ratios(records: Records) -> Measured:
+    """Every network with SGD, with the update."""
+    return farthest([ratio(case, update=True) for case in _cases_named(records, "")], 2.0)
+
+
+def resnets(records: Records) -> Measured:
+    return farthest([ratio(case, update=False) for case in _cases_named(records, "resnet")], 2.0)
+
+
+def _cases_named(records: Records, start: str) -> list[Case]:
+    names = records.steps["model_name"].unique(maintain_order=True)
+    return [c for n in names if n.lower().startswith(start) for c in records.cases(n)]
+
+
+# ---- numbers in prose
+
+
+def show(value: float | None) -> str:
+    return "?" if value is None else f"{value:.3g}"
+
+
+def si(value: float) -> str:
+    """Three digits, a space and an SI prefix, ready for a unit: 3.4e11 is '340 G'."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g} "
+    power = min(max(math.floor(math.log10(abs(value)) / 3 + 1e-12), -4), 5)
+    return f"{value / 1000.0**power:.3g} {'pnµm kMGTP'[power + 4].strip()}"

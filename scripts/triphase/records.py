@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A results file (steps.json) as checked rows in a Polars frame.
+
+Knows the contract (results/schema.json) and nothing of plots or claims. What is refused, is refused
+in one line: `BadRecords`, which every command turns into exit code 2.
+
+Repetitions of a row become one row: the median of their numbers, and the hull of their intervals
+(the widest claim that each of them supports). The worst status wins.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import jsonschema
+import polars as pl
+
+SCHEMA_PATH = Path(__file__).resolve().parents[2] / "results" / "schema.json"
+SCHEMA_VERSION = 1
+BACKWARD = ("backward_data", "backward_weights", "recompute")
+STATUSES = ["ok", "unverified", "skipped", "failed"]  # from best to worst
+
+_TEXT = (
+    "name model model_name layer layer_kind phase dtype optimizer backend reason fused_into bound"
+).split()
+_WHOLE = ["batch", "threads", "depth", "repetition_index"]
+_LOWS = ["ci95_low_s", "ratio_time_ci95_low", "ratio_time_with_update_ci95_low"]
+_HIGHS = [low.replace("low", "high") for low in _LOWS]
+_NUMBERS = (
+    "median_s flop flop_executed traffic_bytes ratio_flop ratio_flop_with_update ratio_bytes "
+    "ratio_bytes_with_update ratio_time ratio_time_with_update first_layer_share parameter_count"
+).split()
+_FRAME_SCHEMA: dict[str, Any] = {
+    **dict.fromkeys(_TEXT, pl.String),
+    **dict.fromkeys(_WHOLE, pl.Int64),
+    **dict.fromkeys([*_NUMBERS, *_LOWS, *_HIGHS], pl.Float64),
+    "case": pl.String,
+    "shared": pl.Boolean,
+    "status": pl.Enum(STATUSES),
+    "samples_s": pl.List(pl.Float64),
+}
+
+
+class BadRecords(Exception):
+    """A results file that cannot be used; the message is one line and names the file."""
+
+
+class Setting(NamedTuple):
+    """What a time is a time of, apart from the network: rows of two settings are never mixed."""
+
+    backend: str
+    dtype: str
+    threads: int
+
+    def __str__(self) -> str:
+        return f"{self.backend}, {self.dtype}, {self.threads} thread{'s' * (self.threads != 1)}"
+
+    @property
+    def slug(self) -> str:
+        return f"{self.backend}-{self.dtype}-t{self.threads}".lower()
+
+
+@dataclass(frozen=True)
+class Case:
+    """One network at one batch size and optimizer: its rows by phase, and by layer and phase."""
+
+    model: str
+    batch: int
+    optimizer: str
+    phases: dict[str, dict[str, Any]]
+    layers: dict[str, dict[str, dict[str, Any]]]
+
+    @property
+    def step(self) -> dict[str, Any]:
+        return self.phases.get("step", {})
+
+    def __str__(self) -> str:
+        return f"{self.model} batch {self.batch}"
+
+
+def total(rows: dict[str, dict[str, Any]], column: str, *phases: str) -> float | None:
+    """Sum of one column over those of the phases that exist; None if none of them has a value."""
+    values = [rows[p][column] for p in phases if p in rows and rows[p][column] is not None]
+    return sum(values) if values else None
+
+
+@dataclass(frozen=True)
+class Records:
+    """The context and the merged rows of one file."""
+
+    context: dict[str, Any]
+    rows: pl.DataFrame
+
+    @property
+    def settings(self) -> list[Setting]:
+        """Those in which something ran; if nothing did, those that were asked for."""
+        ran = self.rows.filter(pl.col("median_s").is_not_null())
+        rows = (self.rows if ran.is_empty() else ran).select(Setting._fields)
+        return [Setting(*values) for values in rows.unique(maintain_order=True).iter_rows()]
+
+    def only(self, setting: Setting) -> Records:
+        backend, dtype, threads = setting
+        return replace(
+            self, rows=self.rows.filter(backend=backend, dtype=dtype, threads=threads)
+        )
+
+    def split(self) -> Iterator[tuple[str, Records]]:
+        """Each setting's records, with a suffix for ids and file names: empty if there is one."""
+        settings = self.settings
+        for setting in settings:
+            yield (setting.slug if len(settings) > 1 else ""), self.only(setting)
+
+    @property
+    def steps(self) -> pl.DataFrame:
+        """One row per (model, batch, optimizer): the plain variant, of the whole step.
+
+        Defaults are left out of names, so the shortest name is the plain one (no recomputation,
+        no other axis).
+        """
+        key = ["model", "batch", "optimizer", "backend", "dtype", "threads"]
+        return (
+            self.rows.filter(pl.col("layer").is_null(), phase="step")
+            .sort(pl.col("case").str.len_chars(), maintain_order=True)
+            .unique(key, keep="first", maintain_order=True)
+            .sort("model_name", "depth", "model", "batch", nulls_last=False)
+        )
+
+    def cases(self, model_name: str | None = None, optimizer: str | None = "sgd") -> list[Case]:
+        """The plain cases of a network, by depth and batch size (names: any letter case).
+
+        Cases that did not run are left out, unless they are all there is of the network.
+        """
+        steps = self.steps
+        if model_name is not None:
+            steps = steps.filter(pl.col("model_name").str.to_lowercase() == model_name.lower())
+        if optimizer is not None:
+            steps = steps.filter(pl.col("optimizer").str.to_lowercase() == optimizer.lower())
+        ran = steps.filter(pl.col("median_s").is_not_null())
+        steps = (steps if ran.is_empty() else ran).sort("depth", "batch", maintain_order=True)
+        return [self.case(name) for name in steps["case"]]
+
+    def case(self, name: str) -> Case:
+        """The rows of one case, by the part of their names that they share."""
+        phases: dict[str, dict[str, Any]] = {}
+        layers: dict[str, dict[str, dict[str, Any]]] = {}
+        for row in self.rows.filter(case=name).iter_rows(named=True):
+            home = layers.setdefault(row["layer"], {}) if row["layer"] else phases
+            home[row["phase"]] = row
+        any_row = next(iter(phases.values()))
+        return Case(any_row["model"], any_row["batch"], any_row["optimizer"], phases, layers)
+
+    @property
+    def not_run(self) -> pl.DataFrame:
+        """Rows that were skipped or failed, one per case and reason."""
+        return self.rows.filter(pl.col("status") > "unverified").unique(
+            ["case", "status", "reason"], keep="first", maintain_order=True
+        )
+
+    @property
+    def machine(self) -> str:
+        """The name to print under a plot; the host's name where the processor's is unknown."""
+        environment = self.context["triphase"]["environment"]
+        backends = set(self.rows["backend"])
+        gpu = environment.get("gpu") if backends == {"cuda"} else None
+        return gpu or environment.get("cpu") or self.context["host_name"]
+
+
+@functools.cache
+def validator(definition: str = "") -> jsonschema.Draft202012Validator:
+    """Checks steps.json, or one of the schema's $defs ("findings", "cost")."""
+    schema = json.loads(SCHEMA_PATH.read_text())
+    if definition:
+        schema = {"$ref": f"#/$defs/{definition}", "$defs": schema["$defs"]}
+    return jsonschema.Draft202012Validator(schema)
+
+
+def explain_invalid(data: object, definition: str = "") -> str | None:
+    """Where and how the data leave the contract, in one line; None if they keep it."""
+    error = jsonschema.exceptions.best_match(validator(definition).iter_errors(data))
+    if error is None:
+        return None
+    message = " ".join(error.message.split())
+    return f"{error.json_path}: {message if len(message) <= 160 else message[:157] + '...'}"
+
+
+def load(path: Path) -> Records:
+    """The checked records of a file; BadRecords if it is missing, cut short, newer or foreign."""
+    data = _read_json(path)
+    context = data.get("context") if isinstance(data, dict) else None
+    ours = context.get("triphase") if isinstance(context, dict) else None
+    if not isinstance(ours, dict):
+        raise BadRecords(f"{path}: not a triphase result (it has no context.triphase)")
+    version = ours.get("schema")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise BadRecords(
+            f"{path}: written by a newer triphase (schema {version}; this one reads "
+            f"{SCHEMA_VERSION}): update, or draw it with the version that wrote it"
+        )
+    if complaint := explain_invalid(data):
+        raise BadRecords(f"{path}: {complaint}")
+    return build(data)
+
+
+def build(data: dict[str, Any]) -> Records:
+    """Records of a checked document."""
+    frame = pl.DataFrame([_flat(row) for row in data["benchmarks"]], schema=_FRAME_SCHEMA)
+    return Records(data["context"], _merge_repetitions(frame))
+
+
+def _read_json(path: Path) -> Any:
+    def refuse(constant: str) -> NoReturn:
+        raise BadRecords(f"{path}: not JSON (RFC 8259): it contains {constant}")
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    except OSError as error:
+        raise BadRecords(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadRecords(f"{path}: not UTF-8 text") from error
+    except RecursionError as error:
+        raise BadRecords(f"{path}: nested too deeply to be a result") from error
+    except json.JSONDecodeError as error:
+        raise BadRecords(
+            f"{path}: not whole JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        ) from error
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """One benchmark row as the frame's columns; what is absent, or zero for want of a run, is null."""
+    name, _, spec = row["model"].partition(":")
+    parameters = row.get("model_parameters") or dict(
+        part.split("=", 1) for part in spec.split(",") if "=" in part
+    )
+    flat = {column: row.get(column) for column in _FRAME_SCHEMA}
+    layer = f"/layer:{row['layer']}" if "layer" in row else ""
+    flat["case"] = row["name"].removesuffix(f"{layer}/{row['phase']}/real_time")
+    flat["model_name"] = row.get("model_name", name)
+    flat["depth"] = int(parameters["depth"]) if "depth" in parameters else None
+    flat["shared"] = str(parameters.get("share_weights", "")).lower() in ("true", "1")
+    if row["status"] in ("skipped", "failed"):
+        flat["median_s"] = None
+    for column in [*_NUMBERS, *_LOWS, *_HIGHS]:
+        flat[column] = None if flat[column] is None else float(flat[column])
+    return flat
+
+
+def _merge_repetitions(frame: pl.DataFrame) -> pl.DataFrame:
+    special = {"status", "samples_s", "name", *_NUMBERS, *_LOWS, *_HIGHS}
+    others = [column for column in frame.columns if column not in special]
+    return frame.group_by("name", maintain_order=True).agg(
+        pl.col("status").max(),
+        pl.col(_NUMBERS).median(),
+        pl.col(_LOWS).min(),
+        pl.col(_HIGHS).max(),
+        pl.col("samples_s").explode().drop_nulls(),
+        pl.col(others).drop_nulls().first(),
+    )
+
+
+def run_main(main: Callable[[], int]) -> NoReturn:
+    """Runs a command's main: bad input is one line on stderr and exit code 2."""
+    try:
+        code = main()
+    except BadRecords as error:
+        print(f"triphase: {error}", file=sys.stderr)
+        code = 2
+    raise SystemExit(code)

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a backend offers: it compiles a whole StepProgram to a Plan, because layouts, fusion and memory are decided across
+// ops. A backend knows ops, and no layer. Vendor headers stay in the backend's own folder.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "program/program.h"
+
+namespace triphase {
+
+// Where a step takes time stamps: nowhere inside, at each change of phase, or at each change of layer or phase.
+enum class Marks { kNone, kPhases, kLayers };
+
+// A (layer, phase) to which an interval between two stamps belongs; layer -1 where marks are coarser than layers.
+struct Segment {
+  int layer = -1;
+  Phase phase = Phase::kForward;
+
+  bool operator==(const Segment&) const = default;
+};
+
+// Something that runs whole training steps and stamps them on its own clock. A Plan is one; tests have another.
+class StepSource {
+ public:
+  virtual ~StepSource() = default;
+
+  // The intervals of a step in order; a phase or layer may come several times. Marks::kNone gives one segment.
+  virtual std::span<const Segment> segments(Marks marks) const = 0;
+
+  // Runs one step. Writes segments(marks).size() + 1 stamps in seconds, ascending; interval i lies between i and i + 1.
+  // Throws VendorError.
+  virtual void run_step(Marks marks, std::vector<double>& stamps_s) = 0;
+};
+
+// A unit that a plan executes: one op, or several fused into one call. Never crosses a phase.
+struct Group {
+  std::vector<int> ops;           // indices into the program, ascending; the first gives layer and phase
+  std::string implementation;     // the library's name for what runs, or our own
+  int64_t traffic_bytes = 0;      // what it moves as planned: operands that exist in memory, and inserted reorders
+};
+
+struct MemoryPlan {
+  int64_t persistent_bytes = 0;   // parameters, states, data: live across steps
+  int64_t transient_bytes = 0;    // values and gradients, buffers shared by liveness
+  int64_t scratch_bytes = 0;      // the library's workspace
+  int64_t setup_bytes = 0;        // beside these, while setting up
+  int64_t peak_bytes() const { return persistent_bytes + transient_bytes + scratch_bytes + setup_bytes; }
+};
+
+// A compiled step. Nothing large is allocated before allocate(), so that memory can be judged first.
+class Plan : public StepSource {
+ public:
+  virtual const std::vector<Group>& groups() const = 0;
+  virtual MemoryPlan memory() const = 0;
+
+  // Allocates, and fills data, parameters and states from `seed`; the values do not depend on the backend or its layouts.
+  virtual void allocate(uint64_t seed) = 0;
+  // Parameters, states and the step count as after allocate().
+  virtual void restore() = 0;
+  virtual void set_learning_rate(double learning_rate) = 0;
+
+  // Whether a tensor is ever written to memory; false for what fusion keeps in registers.
+  virtual bool materialised(TensorId id) const = 0;
+  // The element at a row-major logical index, from wherever the tensor's buffer lies; valid while the tensor is live.
+  virtual double read(TensorId id, int64_t index) const = 0;
+
+  // One step, calling before(g) and after(g) around each group g: in between, inputs become outputs, maybe in place.
+  virtual void run_observed(const std::function<void(int)>& before, const std::function<void(int)>& after) = 0;
+};
+
+struct CompileOptions {
+  int threads = 1;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string name() const = 0;
+  // Versions and instruction sets, for the record: {"onednn": "3.2.0", "isa": "avx512_core"}.
+  virtual std::vector<std::pair<std::string, std::string>> versions() const = 0;
+  // The program must outlive the plan. Throws VendorError; what cannot run is returned.
+  virtual std::variant<std::unique_ptr<Plan>, Unsupported> compile(const StepProgram& program,
+                                                                   const CompileOptions& options) = 0;
+};
+
+}  // namespace triphase

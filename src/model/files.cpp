@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/files.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+#include "core/error.h"
+
+namespace triphase {
+namespace fs = std::filesystem;
+
+namespace {
+
+std::string lower_case(std::string text) {
+  std::ranges::transform(text, text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
+
+}  // namespace
+
+std::string find_json(const std::string& name, const std::string& folder, const std::string& what) {
+  if (name.ends_with(".json")) return name;
+  std::set<std::string> names;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+    if (entry.path().extension() != ".json") continue;
+    const std::string stem = entry.path().stem().string();
+    if (lower_case(stem) == lower_case(name)) return entry.path().string();
+    names.insert(stem);
+  }
+  std::string list;
+  for (const std::string& stem : names) list += (list.empty() ? "" : ", ") + stem;
+  throw InputError(what, "a .json file or one of " + list, "'" + name + "'");
+}
+
+nlohmann::json read_json(const std::string& path) {
+  constexpr std::uintmax_t kMostBytes = 16 << 20;
+  std::error_code error;
+  if (!fs::is_regular_file(path, error)) throw InputError(path, "a file", error ? error.message() : "no such file");
+  const std::uintmax_t bytes = fs::file_size(path, error);
+  if (bytes > kMostBytes) throw InputError(path, "at most 16 MiB of JSON", std::to_string(bytes) + " bytes");
+  std::ifstream file(path);
+  if (!file) throw InputError(path, "a readable file", "an error opening it");
+  try {
+    return nlohmann::json::parse(file);
+  } catch (const nlohmann::json::parse_error& fault) {
+    std::string text = fault.what();
+    if (const size_t colon = text.find("parse error"); colon != std::string::npos) text = text.substr(colon);
+    std::ranges::replace(text, '\n', ' ');
+    throw InputError(path, "valid JSON", text);
+  }
+}
+
+}  // namespace triphase

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model/suite.h"
+
+#include <charconv>
+#include <sstream>
+
+#include "core/error.h"
+
+namespace triphase {
+
+using nlohmann::json;
+
+namespace {
+
+constexpr size_t kMostCases = 100'000;
+
+int64_t parse_integer(const std::string& text, const std::string& what) {
+  int64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) throw InputError(what, "an integer", "'" + text + "'");
+  return value;
+}
+
+std::vector<json> values_of(const json& value, const std::string& path) {
+  if (value.is_string() && value.get_ref<const std::string&>().find(':') != std::string::npos) {
+    const std::vector<int64_t> range = parse_range(value.get<std::string>(), path);
+    return {range.begin(), range.end()};
+  }
+  if (!value.is_array()) return {value};
+  if (value.empty()) throw InputError(path, "at least one value", "an empty list");
+  return value.get<std::vector<json>>();
+}
+
+std::vector<std::string> texts_of(Attributes& entry, const std::string& key, const std::string& fallback) {
+  const json* value = entry.find(key);
+  if (!value) return {fallback};
+  std::vector<std::string> texts;
+  for (const json& text : values_of(*value, entry.path(key))) {
+    if (!text.is_string()) throw InputError(entry.path(key), "a string or a list of them", describe(text));
+    texts.push_back(text.get<std::string>());
+  }
+  return texts;
+}
+
+}  // namespace
+
+std::vector<int64_t> parse_range(const std::string& text, const std::string& what) {
+  std::vector<int64_t> values;
+  std::istringstream list(text);
+  for (std::string item; std::getline(list, item, ',');) {
+    const size_t first = item.find(':');
+    if (first == std::string::npos) {
+      values.push_back(parse_integer(item, what));
+      continue;
+    }
+    const size_t second = item.find(':', first + 1);
+    const std::string step = second == std::string::npos ? "" : item.substr(second + 1);
+    if (step.size() < 2 || (step[0] != '*' && step[0] != '+')) {
+      throw InputError(what, "from:to:*factor or from:to:+step", "'" + item + "'");
+    }
+    const int64_t to = parse_integer(item.substr(first + 1, second - first - 1), what);
+    const int64_t by = parse_integer(step.substr(1), what);
+    const bool times = step[0] == '*';
+    int64_t value = parse_integer(item.substr(0, first), what);
+    if (by < (times ? 2 : 1) || value > to || (times && value < 1)) {
+      throw InputError(what, "a range that grows from its first value to its last", "'" + item + "'");
+    }
+    for (; value <= to; value = times ? checked_mul(value, by) : checked_add(value, by)) {
+      if (values.size() >= kMostCases) throw InputError(what, "at most 100000 values", "'" + item + "'");
+      values.push_back(value);
+    }
+  }
+  if (values.empty() || text.ends_with(',')) throw InputError(what, "a list of integers", "'" + text + "'");
+  return values;
+}
+
+std::vector<CaseSpec> parse_suite(const json& root) {
+  if (!root.is_array() || root.empty()) throw InputError("$", "a list of entries, one at least", describe(root));
+  std::vector<CaseSpec> cases;
+  for (size_t i = 0; i < root.size(); ++i) {
+    Attributes entry(root[i], "$[" + std::to_string(i) + "]");
+    const ModelSpec model = parse_model_spec(entry.text("model"));
+    std::vector<int64_t> batches;
+    const json* batch_json = entry.find("batch");
+    for (const json& batch : batch_json ? values_of(*batch_json, entry.path("batch")) : std::vector<json>{1}) {
+      batches.push_back(read_integer(batch, entry.path("batch"), 1, kMaxExtent));
+    }
+    const std::vector<std::string> optimizers = texts_of(entry, "optimizer", "sgd");
+    const std::vector<std::string> dtypes = texts_of(entry, "dtype", "f32");
+
+    std::vector<ModelSpec> models = {model};
+    if (const json* parameters = entry.find("parameters")) {
+      if (!parameters->is_object()) throw InputError(entry.path("parameters"), "an object", describe(*parameters));
+      for (const auto& [name, value] : parameters->items()) {
+        std::vector<ModelSpec> crossed;
+        for (const ModelSpec& base : models) {
+          for (const json& choice : values_of(value, entry.path("parameters") + "." + name)) {
+            crossed.push_back(base);
+            crossed.back().parameters[name] = choice;
+          }
+        }
+        models = std::move(crossed);
+      }
+    }
+    entry.finish();
+    for (const ModelSpec& spec : models) {
+      for (const int64_t batch : batches) {
+        for (const std::string& optimizer : optimizers) {
+          for (const std::string& dtype : dtypes) {
+            if (cases.size() >= kMostCases) throw InputError("$", "at most 100000 cases", "more");
+            cases.push_back({spec, batch, optimizer, dtype});
+          }
+        }
+      }
+    }
+  }
+  return cases;
+}
+
+}  // namespace triphase

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// Suites: which cases to measure. A case is one network at one batch with one optimizer and dtype.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "model/network.h"
+
+namespace triphase {
+
+struct CaseSpec {
+  ModelSpec model;
+  int64_t batch = 1;
+  std::string optimizer = "sgd";
+  std::string dtype = "f32";
+};
+
+// "1,2,4" or "1:1024:*2" (from, to, times) or "0:100:+10" (plus). Throws InputError.
+std::vector<int64_t> parse_range(const std::string& text, const std::string& what);
+
+// A list of {"model", "batch", "parameters", "optimizer", "dtype"}, each crossed; absent ones have one default value.
+std::vector<CaseSpec> parse_suite(const nlohmann::json& json);
+
+}  // namespace triphase
