@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Do the post's claims hold here, in FLOP and in time? One finding per claim.
+"""Do the post's claims hold here, in FLOP and in time? One finding per claim, judged by RULE.
 
-The rule: FLOP are exact, so they are `confirmed` inside the claim's band and `departs` outside. Time
-is confirmed where its whole 95 % interval lies inside the band, departs where the whole lies outside,
-and is inconclusive where it straddles an end; without an interval (fewer than 6 samples) the point
-decides. A departure is a finding, not a failure.
+The claims stand in claims.py and their numbers in measures.py; here are the verdict and the forms
+that it is written in (JSON, Markdown, terminal).
 """
 
 from __future__ import annotations
@@ -21,12 +19,17 @@ from typing import Any
 
 from triphase.claims import CLAIMS, Claim
 from triphase.measures import Measured, NotMeasured
-from triphase.records import BadRecords, Records, explain_invalid, load, run_main
+from triphase.records import Records, explain_invalid, load, run_main
 
 Finding = dict[str, Any]
 POST = "Hobbhahn and Sevilla 2021"
 NOT_MEASURED = "not measured"
-RULE = " ".join(__doc__.split("\n\n")[1].split()).removeprefix("The rule: ")
+RULE = (
+    "FLOP are exact: confirmed inside the claim's band, departs outside. Time is confirmed where its "
+    "whole 95 % interval lies inside the band, departs where the whole lies outside, and is "
+    "inconclusive where it straddles an end; without an interval (fewer than 6 samples) the point "
+    "decides. A departure is a finding, not a failure."
+)
 COLOURS = {"confirmed": "32", "departs": "33", "inconclusive": "36", NOT_MEASURED: "2"}
 
 
@@ -71,7 +74,7 @@ def examine(claim: Claim, records: Records, suffix: str = "") -> Finding:
 
 
 def verdict(claim: Claim, measured: Measured) -> str:
-    """ "flop: confirmed; time: departs", by the rule at the head of this file."""
+    """By RULE: `flop: confirmed; time: departs`."""
     flop = measured.flop_executed if measured.flop is None else measured.flop
     text = f"flop: {agreement(claim.band, flop, None)}"
     if measured.timed:
@@ -114,7 +117,7 @@ def time_text(finding: Finding) -> str:
 
 
 def markdown(findings: list[Finding], records: Records) -> str:
-    """findings.md: a table of numbers and verdicts, then a sentence for each, then what did not run."""
+    """findings.md: numbers and verdicts, then a sentence for each, then what did not run."""
     context = records.context
     settings = dict.fromkeys(finding["setting"] for finding in findings)
     lines = [
@@ -209,8 +212,6 @@ def main() -> int:
     parser.add_argument("--format", choices=["table", "markdown", "json"], default="table")
     options = parser.parse_args()
     records = load(options.steps)
-    if records.rows.is_empty():
-        raise BadRecords(f"{options.steps}: holds no rows")
     findings = build(records)
     forms = {"table": terminal_table, "json": to_json, "markdown": lambda f: markdown(f, records)}
     print(forms[options.format](findings))

@@ -204,6 +204,8 @@ def load(path: Path) -> Records:
         )
     if complaint := explain_invalid(data):
         raise BadRecords(f"{path}: {complaint}")
+    if not data["benchmarks"]:
+        raise BadRecords(f"{path}: holds no rows")
     return build(data)
 
 
