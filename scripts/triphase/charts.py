@@ -41,34 +41,50 @@ def counted_optimizer(steps: pl.DataFrame) -> pl.DataFrame:
     return steps.filter(optimizer=steps["optimizer"][0]) if sgd.is_empty() else sgd
 
 
-def caption(records: Records, rows: pl.DataFrame) -> list[str]:
-    """On what it was measured: machine, threads, dtype, backend, optimizer, date."""
+def caption(records: Records, rows: pl.DataFrame, key: str) -> list[str]:
+    """How to read the marks; then on what they were measured, and when."""
     setting = records.settings[0]
     optimizers = " and ".join(
         OPTIMIZERS.get(o.lower(), o) for o in rows["optimizer"].unique(maintain_order=True)
     )
-    return [
-        records.machine,
-        f"{setting}, {optimizers}, {records.context['date'][:10]}",
-    ]
+    return [key, f"{records.machine}; {setting}, {optimizers}; {records.context['date'][:10]}"]
 
 
 def titled(chart: alt.TopLevelMixin, text: str, subtitle: list[str]) -> alt.TopLevelMixin:
     """The chart with its heading and the type sizes of all plots."""
     title = alt.TitleParams(
-        text, subtitle=subtitle, anchor="start", fontSize=18, subtitleFontSize=13,
-        subtitleColor=GREY, subtitlePadding=6, offset=14, font=FONT, subtitleFont=FONT,
+        text,
+        subtitle=subtitle,
+        anchor="start",
+        fontSize=18,
+        subtitleFontSize=13,
+        subtitleColor=GREY,
+        subtitlePadding=6,
+        offset=14,
+        font=FONT,
+        subtitleFont=FONT,
     )
     return (
         chart.properties(title=title, padding=16, background="white")
         .configure(font=FONT)
         .configure_axis(
-            labelFontSize=13, titleFontSize=14, titleFontWeight="normal", titlePadding=10,
-            gridColor="#e8e8e8", domainColor=GREY, tickColor=GREY, labelLimit=260,
+            labelFontSize=13,
+            titleFontSize=14,
+            titleFontWeight="normal",
+            titlePadding=10,
+            gridColor="#e8e8e8",
+            domainColor=GREY,
+            tickColor=GREY,
+            labelLimit=260,
         )
         .configure_legend(
-            labelFontSize=13, titleFontSize=13, titleFontWeight="normal", symbolSize=110,
-            labelLimit=320, rowPadding=4,
+            labelFontSize=13,
+            titleFontSize=13,
+            titleFontWeight="normal",
+            symbolSize=110,
+            symbolOpacity=1,
+            labelLimit=320,
+            rowPadding=4,
         )
         .configure_header(labelFontSize=14, titleFontSize=14, labelFontWeight="bold")
         .configure_view(stroke=None)
@@ -76,14 +92,16 @@ def titled(chart: alt.TopLevelMixin, text: str, subtitle: list[str]) -> alt.TopL
 
 
 def intervals(rows: pl.DataFrame, point: str) -> pl.DataFrame:
-    """Rows with a `low` and a `high`: the 95 % interval of a ratio, the point where there is none."""
+    """Rows with `low` and `high`: a ratio's 95 % interval, or its point where there is none."""
     return rows.with_columns(
         low=pl.col(f"{point}_ci95_low").fill_null(pl.col(point)),
         high=pl.col(f"{point}_ci95_high").fill_null(pl.col(point)),
     )
 
 
-def families(names: pl.Series, first: tuple[str, ...] = ()) -> tuple[list[str], alt.Scale, alt.Scale]:
+def families(
+    names: pl.Series, first: tuple[str, ...] = ()
+) -> tuple[list[str], alt.Scale, alt.Scale]:
     """The networks in a fixed order, with the colour and the shape of each."""
     present = names.unique(maintain_order=True).to_list()
     order = [n for n in first if n in present] + sorted(n for n in present if n not in first)
@@ -95,11 +113,49 @@ def families(names: pl.Series, first: tuple[str, ...] = ()) -> tuple[list[str], 
     )
 
 
-def ratio_scale(highest: float) -> alt.Scale:
-    """Linear from 0, so that ratios can be read as lengths; by powers of two where one is far off."""
+def ratio_y(rows: pl.DataFrame, columns: list[str], title: str) -> Callable[[str], alt.Y]:
+    """The axis of ratios, the same for every mark of a plot: give it a column, get its encoding.
+
+    Linear from 0, so that ratios can be read as lengths; by powers of two where one is far off.
+    """
+    highest = max(rows[column].max() or 0 for column in columns)
     if highest <= 10:
-        return alt.Scale(domain=[0, max(3.5, highest * 1.05)], nice=False)
-    return alt.Scale(type="log", base=2, nice=True)
+        scale = alt.Scale(domain=[0, max(3.5, highest * 1.05)], nice=False)
+    else:
+        scale = alt.Scale(type="log", base=2, nice=True)
+    axis = alt.Axis(labelExpr="format(datum.value, '~g') + ':1'", tickCount=5)
+    return lambda column: alt.Y(f"{column}:Q", title=title, scale=scale, axis=axis)
+
+
+def timed_points(
+    base: alt.Chart,
+    x: alt.X,
+    y: Callable[[str], alt.Y],
+    point: str,
+    family: str = "model_name",
+    *,
+    colour: alt.Color,
+    shape: alt.Shape,
+) -> alt.LayerChart:
+    """Measured ratios: a mark of the network's shape, and its interval with end caps before it."""
+    timed = base.transform_filter(f"isValid(datum.{point})")
+    marks = timed.mark_point(filled=True, size=85, opacity=1, stroke="white", strokeWidth=1)
+    bars = timed.transform_filter("datum.low < datum.high")
+    ends = [
+        bars.mark_tick(thickness=1.5, size=15, opacity=1, orient="horizontal").encode(
+            x=x, y=y(end), color=colour
+        )
+        for end in ("low", "high")
+    ]
+    return alt.layer(
+        bars.mark_rule(strokeWidth=1.5, opacity=1).encode(
+            x=x, y=y("low"), y2="high:Q", color=colour
+        ),
+        *ends,
+        marks.encode(
+            x=x, y=y(point), color=colour, shape=shape, tooltip=[family, point, "low", "high"]
+        ),
+    )
 
 
 def save(chart: alt.TopLevelMixin, stem: Path, formats: tuple[str, ...] = FORMATS) -> list[Path]:
@@ -110,9 +166,7 @@ def save(chart: alt.TopLevelMixin, stem: Path, formats: tuple[str, ...] = FORMAT
         "svg": lambda: vl_convert.vegalite_to_svg(spec),
         "html": lambda: _page(vl_convert.vegalite_to_html(spec, bundle=True), spec),
     }
-    return [
-        write_atomic(stem.with_name(f"{stem.name}.{form}"), render[form]()) for form in formats
-    ]
+    return [write_atomic(stem.with_name(f"{stem.name}.{form}"), render[form]()) for form in formats]
 
 
 def _page(page: str, spec: dict) -> str:

@@ -56,6 +56,7 @@ ABOUT_1, ABOUT_2, ABOUT_3 = (0.9, 1.1), (1.8, 2.2), (2.7, 3.3)
 NEGLIGIBLE = (-0.05, 0.05)
 FLAT = (-0.1, 0.1)
 
+# fmt: off
 CLAIMS = (
     Claim(
         "first-dominates-small-batch",
@@ -237,3 +238,4 @@ CLAIMS = (
         f"--model=OneNet --batch={LARGE_BATCH} --optimizer=adam",
     ),
 )
+# fmt: on

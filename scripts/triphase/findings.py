@@ -25,19 +25,18 @@ Finding = dict[str, Any]
 POST = "Hobbhahn and Sevilla 2021"
 NOT_MEASURED = "not measured"
 RULE = (
-    "FLOP are exact: confirmed inside the claim's band, departs outside. Time is confirmed where its "
-    "whole 95 % interval lies inside the band, departs where the whole lies outside, and is "
+    "FLOP are exact: confirmed inside the claim's band, departs outside. Time is confirmed where "
+    "its whole 95 % interval lies inside the band, departs where the whole lies outside, and is "
     "inconclusive where it straddles an end; without an interval (fewer than 6 samples) the point "
     "decides. A departure is a finding, not a failure."
 )
+FULL_WIDTH = 110  # of a terminal that has room for every column
 COLOURS = {"confirmed": "32", "departs": "33", "inconclusive": "36", NOT_MEASURED: "2"}
 
 
 def build(records: Records) -> list[Finding]:
     """Every claim, in every setting (backend, dtype, threads) that the records hold."""
-    return [
-        examine(claim, part, suffix) for suffix, part in records.split() for claim in CLAIMS
-    ]
+    return [examine(claim, part, suffix) for suffix, part in records.split() for claim in CLAIMS]
 
 
 def examine(claim: Claim, records: Records, suffix: str = "") -> Finding:
@@ -106,7 +105,7 @@ def not_run(records: Records) -> list[str]:
 
 def number(value: float | None) -> str:
     """Up to three decimals; two where there is much before the point."""
-    return "–" if value is None else f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"
+    return "–" if value is None else f"{value:z.{3 if abs(value) < 10 else 2}f}"
 
 
 def time_text(finding: Finding) -> str:
@@ -123,7 +122,7 @@ def markdown(findings: list[Finding], records: Records) -> str:
     lines = [
         "# Findings",
         "",
-        f"{records.machine}, {context['date']}. {RULE}",
+        f"Claims of {POST}, as measured on {records.machine}, {context['date']}. {RULE}",
     ]
     for setting in settings:
         some = [finding for finding in findings if finding["setting"] == setting]
@@ -140,18 +139,10 @@ def markdown(findings: list[Finding], records: Records) -> str:
             for f in some
         ]
         lines += ["", "### Why", ""]
-        lines += [
-            f"- **{f['claim']}** ({f['unit']}; {f['source']}). {sentence(f['explanation'])}"
-            for f in some
-        ]
+        lines += [f"- **{f['claim']}** ({f['unit']}). {f['explanation']}" for f in some]
     if missing := not_run(records):
         lines += ["", "## Not run", "", *(f"- {line}" for line in missing)]
     return "\n".join(lines) + "\n"
-
-
-def sentence(text: str) -> str:
-    """With a capital, unless it begins with code or a name that has its own."""
-    return text[:1].upper() + text[1:]
 
 
 def table(findings: list[Finding], *, width: int, colour: bool) -> str:
@@ -164,6 +155,11 @@ def table(findings: list[Finding], *, width: int, colour: bool) -> str:
         flop = flop.removeprefix("flop: ")
         time = time or (flop if flop == NOT_MEASURED else "")
         rows.append([f["claim"], f["claimed"], *counted, time_text(f), flop, time])
+    for least in ("bytes", "executed"):  # what a narrow terminal goes without
+        if width < FULL_WIDTH:
+            at = heads.index(least)
+            for cells in (heads, *rows):
+                del cells[at]
     widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
     widths[0] = min(widths[0], max(20, width - sum(widths[1:]) - 2 * (len(heads) - 1)))
     lines, setting = [line(heads, widths, colour=False), "  ".join("-" * w for w in widths)], None

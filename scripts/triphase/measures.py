@@ -2,8 +2,8 @@
 """The numbers that the post's claims are about, computed from rows; nothing is typed in by hand.
 
 Each measure takes cases and returns one `Measured`: the same number counted as nominal FLOP, as
-executed operations, as bytes and as time, with a clause that says from further numbers of those rows
-why time lies where it does. It does not know what was claimed. Missing rows raise `NotMeasured`.
+executed operations, as bytes and as time, with a clause that says from further numbers of those
+rows why time lies where it does. It does not know what was claimed. Missing rows raise `NotMeasured`.
 """
 
 from __future__ import annotations
@@ -118,7 +118,9 @@ def ratio(case: Case, *, update: bool) -> Measured:
     low, high = case.step.get(f"{key}_ci95_low"), case.step.get(f"{key}_ci95_high")
     measured = Measured(
         case=str(case),
-        **counts(lambda c: divide(total(case.phases, c, *phases), total(case.phases, c, "forward"))),
+        **counts(
+            lambda c: divide(total(case.phases, c, *phases), total(case.phases, c, "forward"))
+        ),
         why="",
         time=case.step.get(key),
         time_ci95=None if low is None or high is None else (low, high),
@@ -131,8 +133,8 @@ def _explain_ratio(case: Case, measured: Measured, phases: Iterable[str]) -> str
     flop, moved, time = measured.flop, measured.bytes, measured.time
     if not time or not flop or not moved:
         return f"{case} has no times here: {case.step.get('reason') or 'its step did not run'}"
-    forward, backward = rate(case, "forward"), rate(case, *phases)
-    rates = f"forward runs at {forward} and what is set against it at {backward}"
+    backward = "backward and update" if "update" in phases else "backward"
+    rates = f"forward runs at {rate(case, 'forward')} and {backward} at {rate(case, *phases)}"
 
     def distance(x: float) -> float:
         return abs(math.log(time / x))
@@ -141,19 +143,19 @@ def _explain_ratio(case: Case, measured: Measured, phases: Iterable[str]) -> str
         text = f"time follows FLOP: {rates}"
     elif distance(moved) < distance(flop):
         text = (
-            f"the byte ratio of {moved:.3g} is nearer to the time ratio of {time:.3g} than the FLOP "
-            f"ratio of {flop:.3g}: per byte moved, {_intensities(case, ('forward', *phases))}"
+            f"the byte ratio {moved:.2f} is nearer to the time ratio {time:.2f} than the FLOP "
+            f"ratio {flop:.2f}, for {_intensities(case, ('forward', *phases))}"
         )
     else:
-        text = f"phases run at different speeds: {rates}, which turns {flop:.3g} into {time:.3g}"
+        text = f"phases run at different speeds: {rates}, which turns {flop:.2f} into {time:.2f}"
     executed = measured.flop_executed
     if executed and abs(math.log(executed / flop)) > math.log(1.05):
-        text += f"; counted as executed operations the ratio is {executed:.3g}"
+        text += f"; counted as executed operations the ratio is {executed:.2f}"
     return text
 
 
 def rate(case: Case, *phases: str) -> str:
-    """FLOP/s of some phases together, for prose."""
+    """FLOP/s of some phases together, in words."""
     speed = divide(total(case.phases, "flop", *phases), total(case.phases, "median_s", *phases))
     return "an unknown speed" if speed is None else f"{si(speed)}FLOP/s"
 
@@ -165,18 +167,20 @@ def intensity(case: Case, phase: str) -> float | None:
 
 def _intensities(case: Case, phases: Iterable[str]) -> str:
     known = ((phase, intensity(case, phase)) for phase in phases)
-    parts = [f"{phase} does {x:.2g}" for phase, x in known if x is not None]
-    return ", ".join(parts) + " FLOP"
+    parts = [f"{show(x)} in {phase}" for phase, x in known if x is not None]
+    return f"FLOP per byte are {', '.join(parts)}"
 
 
 def update_share(case: Case) -> Measured:
     """Update over forward: what the weight update adds to the ratio."""
     update, forward = case.phases.get("update"), case.phases.get("forward")
     time = paired([update], [forward])
-    numbers = counts(lambda c: divide(total(case.phases, c, "update"), total(case.phases, c, "forward")))
-    why = f"per byte moved, {_intensities(case, ('forward', 'update'))}"
+    numbers = counts(
+        lambda c: divide(total(case.phases, c, "update"), total(case.phases, c, "forward"))
+    )
+    why = _intensities(case, ("forward", "update"))
     if time is not None:
-        why += f", so an update of {show(numbers['flop'])} in FLOP is {time:.3g} in time"
+        why += f", so {show(numbers['flop'])} in FLOP is {show(time)} in time"
     return Measured(str(case), **numbers, time=time, why=why)
 
 
@@ -234,8 +238,8 @@ def growth(small: Case, large: Case, phase: str, *, per_example: bool = False) -
 
     time = over("median_s")
     why = (
-        f"the {phase} does {show(intensity(small, phase))} FLOP per byte at batch {small.batch} and "
-        f"{show(intensity(large, phase))} at {large.batch}"
+        f"the {phase} does {show(intensity(small, phase))} FLOP per byte at batch {small.batch} "
+        f"and {show(intensity(large, phase))} at {large.batch}"
     )
     if time is not None:
         why += f", and takes {si(rows[0]['median_s'])}s and {si(rows[1]['median_s'])}s"
@@ -259,17 +263,14 @@ def layer_ratio(case: Case, *, first: bool) -> Measured:
 
     backward = [rows.get(phase) for rows in layers.values() for phase in phases]
     time = paired(backward, [rows.get("forward") for rows in layers.values()])
-    names = " + ".join(layers)
-    why = f"{names} {'makes no' if first else 'also makes an'} input gradient"
+    why = "no input gradient is asked for" if first else "the input gradient doubles the work"
     if time is None:
-        why += "; a part of it has no time of its own (fused away, or not marked)"
+        why += "; a part has no time of its own (fused away, or not marked)"
     else:
-        speeds = [
-            si(summed("flop", *p) / summed("median_s", *p)) for p in (("forward",), phases)
-        ]
-        why += f"; its forward runs at {speeds[0]}FLOP/s and its backward at {speeds[1]}FLOP/s"
+        speeds = [si(summed("flop", *p) / summed("median_s", *p)) for p in (("forward",), phases)]
+        why += f"; forward runs at {speeds[0]}FLOP/s and backward at {speeds[1]}FLOP/s"
     numbers = counts(lambda c: divide(summed(c, *phases), summed(c, "forward")))
-    return Measured(f"{case}: {names}", **numbers, time=time, why=why)
+    return Measured(f"{case}, {' + '.join(layers)}", **numbers, time=time, why=why)
 
 
 def elementwise_share(case: Case) -> Measured:
@@ -301,8 +302,11 @@ def per_parameter(case: Case) -> Measured:
     numbers = counts(lambda c: divide(total(case.phases, c, "update"), count))
     if numbers["flop"] is None:
         raise NotMeasured(f"{case} tells no parameter count, or has no update")
-    why = f"{case.optimizer} is counted as its loop is written, and moves {show(numbers['bytes'])} bytes"
-    return Measured(str(case), **numbers, why=f"{why} per parameter", timed=False)
+    why = (
+        f"as it is computed here, {case.optimizer} takes {show(numbers['flop'])} FLOP and moves "
+        f"{show(numbers['bytes'])} bytes per parameter"
+    )
+    return Measured(str(case), **numbers, why=why, timed=False)
 
 
 def with_post_adam(case: Case) -> Measured:
@@ -330,11 +334,10 @@ def farthest(measured: list[Measured], middle: float) -> Measured:
         return max(known, key=lambda m: abs(getattr(m, key) - middle), default=None)
 
     flop, executed, moved, time = map(worst, ("flop", "flop_executed", "bytes", "time"))
-    why = f"the farthest of {len(measured)} cases"
-    why += f", in FLOP {flop.case}" if flop else ""
+    why = f"farthest from {middle:g}:1 in FLOP is {flop.case if flop else 'none'}"
     why += f", in time {time.case}, where {time.why}" if time else ""
     return Measured(
-        case=f"{len(measured)} cases",
+        case=f"{len(measured)} case{'s' * (len(measured) != 1)}",
         flop=flop and flop.flop,
         flop_executed=executed and executed.flop_executed,
         bytes=moved and moved.bytes,

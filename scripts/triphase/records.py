@@ -26,16 +26,37 @@ SCHEMA_VERSION = 1
 BACKWARD = ("backward_data", "backward_weights", "recompute")
 STATUSES = ["ok", "unverified", "skipped", "failed"]  # from best to worst
 
-_TEXT = (
-    "name model model_name layer layer_kind phase dtype optimizer backend reason fused_into bound"
-).split()
+_TEXT = [
+    "name",
+    "model",
+    "model_name",
+    "layer",
+    "layer_kind",
+    "phase",
+    "dtype",
+    "optimizer",
+    "backend",
+    "reason",
+    "fused_into",
+    "bound",
+]
 _WHOLE = ["batch", "threads", "depth", "repetition_index"]
 _LOWS = ["ci95_low_s", "ratio_time_ci95_low", "ratio_time_with_update_ci95_low"]
 _HIGHS = [low.replace("low", "high") for low in _LOWS]
-_NUMBERS = (
-    "median_s flop flop_executed traffic_bytes ratio_flop ratio_flop_with_update ratio_bytes "
-    "ratio_bytes_with_update ratio_time ratio_time_with_update first_layer_share parameter_count"
-).split()
+_NUMBERS = [
+    "median_s",
+    "flop",
+    "flop_executed",
+    "traffic_bytes",
+    "ratio_flop",
+    "ratio_flop_with_update",
+    "ratio_bytes",
+    "ratio_bytes_with_update",
+    "ratio_time",
+    "ratio_time_with_update",
+    "first_layer_share",
+    "parameter_count",
+]
 _FRAME_SCHEMA: dict[str, Any] = {
     **dict.fromkeys(_TEXT, pl.String),
     **dict.fromkeys(_WHOLE, pl.Int64),
@@ -106,9 +127,7 @@ class Records:
 
     def only(self, setting: Setting) -> Records:
         backend, dtype, threads = setting
-        return replace(
-            self, rows=self.rows.filter(backend=backend, dtype=dtype, threads=threads)
-        )
+        return replace(self, rows=self.rows.filter(backend=backend, dtype=dtype, threads=threads))
 
     def split(self) -> Iterator[tuple[str, Records]]:
         """Each setting's records, with a suffix for ids and file names: empty if there is one."""
@@ -234,7 +253,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """One benchmark row as the frame's columns; what is absent, or zero for want of a run, is null."""
+    """A benchmark row as the frame's columns; null where absent, or zero for want of a run."""
     name, _, spec = row["model"].partition(":")
     parameters = row.get("model_parameters") or dict(
         part.split("=", 1) for part in spec.split(",") if "=" in part

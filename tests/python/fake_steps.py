@@ -24,7 +24,7 @@ BYTES_PER_S = 20e9
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """A contraction of `macs` multiply-accumulates per example, or (weights 0) an element-wise layer."""
+    """A contraction of `macs` multiply-adds per example, or (weights 0) an element-wise layer."""
 
     name: str
     kind: str
@@ -43,14 +43,18 @@ class Layer:
             return {p: cost(0, n, 4 * (x + y)) for p, n in executed.items()}
         reads = 4 * (x + y + w)
         costs = {
-            FORWARD: cost(2 * macs, 2 * macs - y + (y if self.biases else 0), reads + 4 * self.biases),
+            FORWARD: cost(
+                2 * macs, 2 * macs - y + (y if self.biases else 0), reads + 4 * self.biases
+            ),
             DATA: cost(2 * macs, 2 * macs - x, reads),
             WEIGHTS: cost(2 * macs, 2 * macs - w, reads + 4 * self.biases),
         }
         if first:
             del costs[DATA]
         count = w + self.biases
-        costs[UPDATE] = cost(*2 * (UPDATE_FLOP[optimizer] * count,), UPDATE_BYTES[optimizer] * count)
+        costs[UPDATE] = cost(
+            *2 * (UPDATE_FLOP[optimizer] * count,), UPDATE_BYTES[optimizer] * count
+        )
         return costs
 
 
@@ -59,13 +63,17 @@ def cost(flop: int, executed: int, moved: int) -> dict[str, int]:
 
 
 def linear(name: str, inputs: int, outputs: int) -> Layer:
-    return Layer(name, "linear", inputs, outputs, inputs * outputs, outputs, inputs * outputs, inputs)
+    return Layer(
+        name, "linear", inputs, outputs, inputs * outputs, outputs, inputs * outputs, inputs
+    )
 
 
 def conv(name: str, channels: int, filters: int, kernel: int, size: int, out: int) -> Layer:
     weights = filters * channels * kernel * kernel
     inputs, outputs = channels * size * size, filters * out * out
-    return Layer(name, "conv2d", inputs, outputs, weights, 0, weights * out * out, weights // filters)
+    return Layer(
+        name, "conv2d", inputs, outputs, weights, 0, weights * out * out, weights // filters
+    )
 
 
 def relu(name: str, elements: int) -> Layer:
@@ -74,9 +82,12 @@ def relu(name: str, elements: int) -> Layer:
 
 def fully_connected(inputs: int) -> list[Layer]:
     return [
-        linear("fc1", inputs, 4096), relu("relu1", 4096),
-        linear("fc2", 4096, 128), relu("relu2", 128),
-        linear("fc3", 128, 10), Layer("loss", "softmax_cross_entropy", 10, 1),
+        linear("fc1", inputs, 4096),
+        relu("relu1", 4096),
+        linear("fc2", 4096, 128),
+        relu("relu2", 128),
+        linear("fc3", 128, 10),
+        Layer("loss", "softmax_cross_entropy", 10, 1),
     ]
 
 
@@ -87,9 +98,13 @@ def convolutional(depth: int) -> list[Layer]:
         for layer in (conv(f"conv.{i}", 32, 32, 3, 55, 55), relu(f"relu.{i}", 32 * 55 * 55))
     ]
     return [
-        conv("conv1", 3, 32, 7, 224, 112), relu("relu1", 32 * 112 * 112), *middle,
-        conv("conv2", 32, 64, 7, 55, 28), relu("relu2", 64 * 28 * 28),
-        linear("fc1", 64, 10), Layer("loss", "softmax_cross_entropy", 10, 1),
+        conv("conv1", 3, 32, 7, 224, 112),
+        relu("relu1", 32 * 112 * 112),
+        *middle,
+        conv("conv2", 32, 64, 7, 55, 28),
+        relu("relu2", 64 * 28 * 28),
+        linear("fc1", 64, 10),
+        Layer("loss", "softmax_cross_entropy", 10, 1),
     ]
 
 
@@ -139,7 +154,9 @@ def case_rows(
             fused = layer.name in fuse
             taken = 0.0 if fused else seconds(costs, phase)
             mine = [taken * w * math.exp(random_.gauss(0, noise)) for w in wobble]
-            times[phase] = [a + b for a, b in zip(times.get(phase, [0] * samples), mine, strict=True)]
+            times[phase] = [
+                a + b for a, b in zip(times.get(phase, [0] * samples), mine, strict=True)
+            ]
             row = _row(base, phase, costs, None if fused else mine, intervals, layer.name)
             row["layer_kind"] = layer.kind
             if fused:
@@ -153,7 +170,10 @@ def case_rows(
         times[name] = [sum(t) for t in zip(*(times[p] for p in known), strict=True)]
     phases = [_row(base, p, sums[p], times[p], intervals) for p in sums]
     phases[-1] |= _ratios(sums, times, intervals) | {
-        "first_layer_share": 2 * batch * next(x.macs for x in layers if x.name == first) / sums[FORWARD]["flop"],
+        "first_layer_share": 2
+        * batch
+        * next(x.macs for x in layers if x.name == first)
+        / sums[FORWARD]["flop"],
         "parameter_count": sum(x.weights + x.biases for x in layers),
         "marking_overhead": 1.01,
         "verified_ops": len(layers) * 3,
@@ -162,13 +182,30 @@ def case_rows(
     return phases + rows
 
 
-def skipped_rows(model: str, batch: int, reason: str, *, status: str = "skipped",
-                 optimizer: str = "sgd", backend: str = "onednn") -> list[Row]:
+def skipped_rows(
+    model: str,
+    batch: int,
+    reason: str,
+    *,
+    status: str = "skipped",
+    optimizer: str = "sgd",
+    backend: str = "onednn",
+) -> list[Row]:
     """A case that did not run: its step row says why."""
     row = _identity(model, batch, optimizer, backend)
-    row |= {"name": f"{row['run_name']}/step/real_time", "phase": "step", "iterations": 0,
-            "real_time": 0, "cpu_time": 0, "samples_s": [], "sample_count": 0,
-            "status": status, "reason": reason, "error_occurred": True, "error_message": reason}
+    row |= {
+        "name": f"{row['run_name']}/step/real_time",
+        "phase": "step",
+        "iterations": 0,
+        "real_time": 0,
+        "cpu_time": 0,
+        "samples_s": [],
+        "sample_count": 0,
+        "status": status,
+        "reason": reason,
+        "error_occurred": True,
+        "error_message": reason,
+    }
     return [row]
 
 
@@ -184,8 +221,14 @@ def _identity(model: str, batch: int, optimizer: str, backend: str) -> Row:
     }  # fmt: skip
 
 
-def _row(base: Row, phase: str, costs: dict[str, int], samples: list[float] | None,
-         intervals: bool, layer: str | None = None) -> Row:
+def _row(
+    base: Row,
+    phase: str,
+    costs: dict[str, int],
+    samples: list[float] | None,
+    intervals: bool,
+    layer: str | None = None,
+) -> Row:
     prefix = f"/layer:{layer}" if layer else ""
     row = base | {"name": f"{base['run_name']}{prefix}/{phase}/real_time", "phase": phase} | costs
     if layer:
@@ -194,10 +237,16 @@ def _row(base: Row, phase: str, costs: dict[str, int], samples: list[float] | No
         return row | {"iterations": 0, "real_time": 0, "cpu_time": 0}
     middle, low, high = summary(samples)
     row |= {
-        "iterations": len(samples), "real_time": middle * 1e9, "cpu_time": middle * 1e9,
-        "median_s": middle, "min_s": min(samples), "samples_s": samples,
+        "iterations": len(samples),
+        "real_time": middle * 1e9,
+        "cpu_time": middle * 1e9,
+        "median_s": middle,
+        "min_s": min(samples),
+        "samples_s": samples,
         "mad_s": summary([abs(s - middle) for s in samples])[0],
-        "sample_count": len(samples), "setup_s": 0.5, "implementation": "made up",
+        "sample_count": len(samples),
+        "setup_s": 0.5,
+        "implementation": "made up",
     }
     return row | ({"ci95_low_s": low, "ci95_high_s": high} if intervals else {})
 
