@@ -137,21 +137,12 @@ def timed_points(
     colour: alt.Color,
     shape: alt.Shape,
 ) -> alt.LayerChart:
-    """Measured ratios: a mark of the network's shape, and its interval with end caps before it."""
+    """Measured ratios: a mark of the network's shape before its interval, where that is wider."""
     timed = base.transform_filter(f"isValid(datum.{point})")
-    marks = timed.mark_point(filled=True, size=85, opacity=1, stroke="white", strokeWidth=1)
-    bars = timed.transform_filter("datum.low < datum.high")
-    ends = [
-        bars.mark_tick(thickness=1.5, size=15, opacity=1, orient="horizontal").encode(
-            x=x, y=y(end), color=colour
-        )
-        for end in ("low", "high")
-    ]
+    bars = timed.mark_rule(strokeWidth=2.5, opacity=1)
+    marks = timed.mark_point(filled=True, size=95, opacity=1, stroke="white", strokeWidth=1)
     return alt.layer(
-        bars.mark_rule(strokeWidth=1.5, opacity=1).encode(
-            x=x, y=y("low"), y2="high:Q", color=colour
-        ),
-        *ends,
+        bars.encode(x=x, y=y("low"), y2="high:Q", color=colour),
         marks.encode(
             x=x, y=y(point), color=colour, shape=shape, tooltip=[family, point, "low", "high"]
         ),

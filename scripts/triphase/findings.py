@@ -161,7 +161,7 @@ def table(findings: list[Finding], *, width: int, colour: bool) -> str:
             for cells in (heads, *rows):
                 del cells[at]
     widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
-    widths[0] = min(widths[0], max(20, width - sum(widths[1:]) - 2 * (len(heads) - 1)))
+    widths[0] = min(widths[0], max(12, width - sum(widths[1:]) - 2 * (len(heads) - 1)))
     lines, setting = [line(heads, widths, colour=False), "  ".join("-" * w for w in widths)], None
     several = len({f["setting"] for f in findings}) > 1
     for finding, row in zip(findings, rows, strict=True):

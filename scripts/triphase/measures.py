@@ -3,7 +3,7 @@
 
 Each measure takes cases and returns one `Measured`: the same number counted as nominal FLOP, as
 executed operations, as bytes and as time, with a clause that says from further numbers of those
-rows why time lies where it does. It does not know what was claimed. Missing rows raise `NotMeasured`.
+rows why time lies where it does. It does not know what was claimed. Missing rows raise NotMeasured.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from triphase.records import BACKWARD, Case, Records, total
 
 LARGE_BATCH = 64  # from here on an fc layer's update is at most 1/64 of its forward FLOP
 DEEP = 10  # intermediate convolutions from which DeeperConvNet counts as deep
+NEAR = 1.1  # the factor within which two ratios are called alike in an explanation
 POST_ADAM_FLOP = 18  # the post's count per parameter, kept as a named alternative to ours
 
 Row = dict[str, Any]
@@ -129,35 +130,38 @@ def ratio(case: Case, *, update: bool) -> Measured:
 
 
 def _explain_ratio(case: Case, measured: Measured, phases: Iterable[str]) -> str:
-    """The identity behind it: time ratio = FLOP ratio x forward FLOP/s / backward FLOP/s."""
+    """Which of FLOP, bytes or uneven speeds the time ratio follows, to NEAR.
+
+    The identity behind it: time ratio = FLOP ratio x forward FLOP/s / backward FLOP/s.
+    """
     flop, moved, time = measured.flop, measured.bytes, measured.time
     if not time or not flop or not moved:
         return f"{case} has no times here: {case.step.get('reason') or 'its step did not run'}"
-    backward = "backward and update" if "update" in phases else "backward"
-    rates = f"forward runs at {rate(case, 'forward')} and {backward} at {rate(case, *phases)}"
-
-    def distance(x: float) -> float:
-        return abs(math.log(time / x))
-
-    if distance(flop) < math.log(1.1):
-        text = f"time follows FLOP: {rates}"
-    elif distance(moved) < distance(flop):
+    rates = ", ".join(filter(None, (rate(case, phase) for phase in ("forward", *phases))))
+    if near(time, flop):
+        text = f"time follows FLOP, with {rates}"
+    elif near(time, moved):
         text = (
-            f"the byte ratio {moved:.2f} is nearer to the time ratio {time:.2f} than the FLOP "
-            f"ratio {flop:.2f}, for {_intensities(case, ('forward', *phases))}"
+            f"the time ratio {time:.2f} follows the byte ratio {moved:.2f} and not the FLOP ratio "
+            f"{flop:.2f}, and {_intensities(case, ('forward', *phases))}"
         )
     else:
-        text = f"phases run at different speeds: {rates}, which turns {flop:.2f} into {time:.2f}"
+        text = f"uneven speeds turn {flop:.2f} in FLOP into {time:.2f} in time: {rates}"
     executed = measured.flop_executed
-    if executed and abs(math.log(executed / flop)) > math.log(1.05):
+    if executed and not near(executed, flop):
         text += f"; counted as executed operations the ratio is {executed:.2f}"
     return text
 
 
-def rate(case: Case, *phases: str) -> str:
-    """FLOP/s of some phases together, in words."""
-    speed = divide(total(case.phases, "flop", *phases), total(case.phases, "median_s", *phases))
-    return "an unknown speed" if speed is None else f"{si(speed)}FLOP/s"
+def near(a: float, b: float) -> bool:
+    return abs(math.log(a / b)) < math.log(NEAR)
+
+
+def rate(case: Case, phase: str) -> str:
+    """How fast a phase runs, in words: by FLOP, but the update by bytes, which it is made of."""
+    column, unit = ("traffic_bytes", "B/s") if phase == "update" else ("flop", "FLOP/s")
+    speed = divide(total(case.phases, column, phase), total(case.phases, "median_s", phase))
+    return f"{phase} at {si(speed)}{unit}" if speed else ""
 
 
 def intensity(case: Case, phase: str) -> float | None:
@@ -326,8 +330,8 @@ def with_post_adam(case: Case) -> Measured:
 
 def farthest(measured: list[Measured], middle: float) -> Measured:
     """Of several ratios, in each way of counting, the one farthest from the middle."""
-    if not measured:
-        raise NotMeasured("this run has none of these networks")
+    if all(m.flop is None and m.time is None for m in measured):
+        raise NotMeasured("none of these networks ran here")
 
     def worst(key: str) -> Measured | None:
         known = [m for m in measured if getattr(m, key) is not None]

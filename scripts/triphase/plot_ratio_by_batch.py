@@ -47,7 +47,7 @@ def build(records: Records) -> alt.TopLevelMixin:
         base.mark_line(strokeWidth=2).encode(x=x, y=y(FLOP), color=colour),
         charts.timed_points(base, x, y, TIME, colour=colour, shape=shape),
     ).properties(width=640, height=400)
-    key = "lines: FLOP; marks: measured time with 95 % interval; shaded: the post's 1:1 to 3:1"
+    key = "lines: FLOP; marks: measured time, 95 % interval where wider; shaded: 1:1 to 3:1 (post)"
     caption = charts.caption(records, charts.counted_optimizer(records.steps), key)
     return charts.titled(chart, "Backward-forward ratio by batch size", caption)
 

@@ -52,7 +52,7 @@ def build(records: Records) -> alt.TopLevelMixin:
         base.mark_line(strokeWidth=2).encode(x=x, y=y(FLOP), color=colour),
         charts.timed_points(base, x, y, TIME, "model", colour=colour, shape=shape),
     ).properties(width=640, height=360)
-    key = "line: FLOP; marks: measured time with 95 % interval; dashed: the limit 2:1"
+    key = "line: FLOP; marks: measured time, 95 % interval where wider; dashed: the limit 2:1"
     heading = f"Backward-forward ratio by depth: {NETWORK}(N), batch {batch}"
     return charts.titled(chart, heading, charts.caption(records, steps, key))
 

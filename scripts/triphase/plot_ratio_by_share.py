@@ -48,7 +48,7 @@ def build(records: Records) -> alt.TopLevelMixin:
         ),
         charts.timed_points(base, x, y, TIME, "model", colour=colour, shape=shape),
     ).properties(width=640, height=400)
-    key = "dashed: 2 − share; hollow: FLOP; filled: measured time with 95 % interval"
+    key = "dashed: 2 − share; hollow: FLOP; filled: measured time, 95 % interval where wider"
     heading = "Backward-forward ratio by the first layer's share, largest batch of each network"
     return charts.titled(chart, heading, charts.caption(records, steps, key))
 

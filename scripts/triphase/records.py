@@ -5,7 +5,8 @@ Knows the contract (results/schema.json) and nothing of plots or claims. What is
 in one line: `BadRecords`, which every command turns into exit code 2.
 
 Repetitions of a row become one row: the median of their numbers, and the hull of their intervals
-(the widest claim that each of them supports). The worst status wins.
+(the widest claim that each of them supports). The worst status wins, and what did not run well has
+no time.
 """
 
 from __future__ import annotations
@@ -26,37 +27,16 @@ SCHEMA_VERSION = 1
 BACKWARD = ("backward_data", "backward_weights", "recompute")
 STATUSES = ["ok", "unverified", "skipped", "failed"]  # from best to worst
 
-_TEXT = [
-    "name",
-    "model",
-    "model_name",
-    "layer",
-    "layer_kind",
-    "phase",
-    "dtype",
-    "optimizer",
-    "backend",
-    "reason",
-    "fused_into",
-    "bound",
-]
-_WHOLE = ["batch", "threads", "depth", "repetition_index"]
-_LOWS = ["ci95_low_s", "ratio_time_ci95_low", "ratio_time_with_update_ci95_low"]
+# fmt: off
+_TEXT = ["name", "model", "model_name", "layer", "layer_kind", "phase", "dtype", "optimizer",
+         "backend", "reason", "fused_into"]
+_WHOLE = ["batch", "threads", "depth"]
+_NUMBERS = ["median_s", "flop", "flop_executed", "traffic_bytes",
+            "ratio_flop", "ratio_flop_with_update", "ratio_time", "ratio_time_with_update",
+            "first_layer_share", "parameter_count"]
+_LOWS = ["ratio_time_ci95_low", "ratio_time_with_update_ci95_low"]
 _HIGHS = [low.replace("low", "high") for low in _LOWS]
-_NUMBERS = [
-    "median_s",
-    "flop",
-    "flop_executed",
-    "traffic_bytes",
-    "ratio_flop",
-    "ratio_flop_with_update",
-    "ratio_bytes",
-    "ratio_bytes_with_update",
-    "ratio_time",
-    "ratio_time_with_update",
-    "first_layer_share",
-    "parameter_count",
-]
+# fmt: on
 _FRAME_SCHEMA: dict[str, Any] = {
     **dict.fromkeys(_TEXT, pl.String),
     **dict.fromkeys(_WHOLE, pl.Int64),
@@ -253,7 +233,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """A benchmark row as the frame's columns; null where absent, or zero for want of a run."""
+    """A benchmark row as the frame's columns; null where a key is absent."""
     name, _, spec = row["model"].partition(":")
     parameters = row.get("model_parameters") or dict(
         part.split("=", 1) for part in spec.split(",") if "=" in part
@@ -264,8 +244,6 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     flat["model_name"] = row.get("model_name", name)
     flat["depth"] = int(parameters["depth"]) if "depth" in parameters else None
     flat["shared"] = str(parameters.get("share_weights", "")).lower() in ("true", "1")
-    if row["status"] in ("skipped", "failed"):
-        flat["median_s"] = None
     for column in [*_NUMBERS, *_LOWS, *_HIGHS]:
         flat[column] = None if flat[column] is None else float(flat[column])
     return flat
@@ -274,7 +252,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 def _merge_repetitions(frame: pl.DataFrame) -> pl.DataFrame:
     special = {"status", "samples_s", "name", *_NUMBERS, *_LOWS, *_HIGHS}
     others = [column for column in frame.columns if column not in special]
-    return frame.group_by("name", maintain_order=True).agg(
+    merged = frame.group_by("name", maintain_order=True).agg(
         pl.col("status").max(),
         pl.col(_NUMBERS).median(),
         pl.col(_LOWS).min(),
@@ -282,6 +260,9 @@ def _merge_repetitions(frame: pl.DataFrame) -> pl.DataFrame:
         pl.col("samples_s").explode().drop_nulls(),
         pl.col(others).drop_nulls().first(),
     )
+    ran = pl.col("status") <= "unverified"
+    times = ["median_s", "ratio_time", "ratio_time_with_update", *_LOWS, *_HIGHS]
+    return merged.with_columns(pl.when(ran).then(pl.col(times)))
 
 
 def run_main(main: Callable[[], int]) -> NoReturn:

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shared documents: made once, copied for each test that changes them."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fake_steps
+from triphase import records
+
+
+@pytest.fixture(scope="session")
+def pristine() -> dict[str, Any]:
+    return fake_steps.full_document()
+
+
+@pytest.fixture
+def full(pristine: dict[str, Any]) -> dict[str, Any]:
+    return copy.deepcopy(pristine)
+
+
+@pytest.fixture(scope="session")
+def full_records(pristine: dict[str, Any]) -> records.Records:
+    return records.build(pristine)
+
+
+@pytest.fixture
+def write_steps(tmp_path: Path) -> Callable[[Any], Path]:
+    """Writes a document, or raw text, as steps.json in a fresh run directory."""
+
+    def write(content: Any) -> Path:
+        path = tmp_path / "steps.json"
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return path
+
+    return write

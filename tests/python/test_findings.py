@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The findings: exact numbers on documents whose numbers are known, and the rule of the verdict."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fake_steps
+from fake_steps import DATA, FORWARD, UPDATE, WEIGHTS, case_rows, document, skipped_rows
+from triphase import findings
+from triphase.claims import CLAIMS
+from triphase.measures import NotMeasured, at_depth, paired, per_parameter, ratio, si
+from triphase.records import build, explain_invalid
+
+CLAIM_IDS = [claim.id for claim in CLAIMS]
+NOT_MEASURED = "not measured"
+
+
+def by_id(*groups) -> dict[str, findings.Finding]:
+    return {f["id"]: f for f in findings.build(build(document(*groups)))}
+
+
+@pytest.fixture(scope="module")
+def full_findings(full_records):
+    return {f["id"]: f for f in findings.build(full_records)}
+
+
+def test_there_is_one_finding_per_claim_in_the_order_of_the_claims(full_findings):
+    assert list(full_findings) == CLAIM_IDS
+    assert len(set(CLAIM_IDS)) == len(CLAIM_IDS)
+
+
+def test_findings_keep_their_contract(full_findings):
+    assert explain_invalid(list(full_findings.values()), "findings") is None
+
+
+@pytest.mark.parametrize("key", ["id", "claimed", "flop", "time_ci95", "verdict", "explanation"])
+def test_the_contract_of_findings_misses(key, full_findings):
+    some = [{k: v for k, v in f.items() if k != key} for f in full_findings.values()]
+    assert key in explain_invalid(some, "findings")
+
+
+@pytest.mark.parametrize(
+    ("id_", "flop"),
+    [
+        ("first-dominates-small-batch", 2.0009),
+        ("others-dominate-small-batch", 3.0003),
+        ("no-depth-below-two", 1.5714),
+        ("depth-converges", 1.9151),
+        ("sgd-flop-per-parameter", 2.0),
+        ("adam-flop-per-parameter", 13.0),
+        ("first-layer", 1.0),
+        ("other-layers", 2.0),
+    ],
+)
+def test_nominal_flop_are_those_of_the_shapes(id_, flop, full_findings):
+    assert full_findings[id_]["flop"] == pytest.approx(flop, abs=5e-5)
+
+
+def test_an_outer_product_has_no_additions_so_executed_ratios_at_batch_1_are_lower(full_findings):
+    one = full_findings["others-dominate-small-batch"]
+    linear = full_findings["first-dominates-small-batch"]
+    assert one["flop_executed"] == pytest.approx(2.49, abs=0.01)
+    assert linear["flop_executed"] == pytest.approx(1.501, abs=0.01)
+
+
+def test_the_posts_18_flop_per_parameter_are_a_named_alternative(full_findings):
+    small, large = (full_findings[f"adam-{x}"] for x in ("exceeds-three", "large-batch"))
+    assert small["alternatives"]["flop_at_18_per_parameter"] == pytest.approx(11.0642, abs=5e-5)
+    expected = (2_110_464 * 256 + 18 * 533_898) / (1_059_328 * 256)
+    assert large["alternatives"]["flop_at_18_per_parameter"] == expected
+
+
+def test_time_and_bytes_are_those_of_the_rows():
+    found = by_id(case_rows("OneNet", 1, noise=0.0))["others-dominate-small-batch"]
+    sums = phase_sums("OneNet", 1)
+    moved = {p: costs["traffic_bytes"] for p, costs in sums.items()}
+    assert found["bytes"] == (moved[DATA] + moved[WEIGHTS] + moved[UPDATE]) / moved[FORWARD]
+    time = {p: fake_steps.seconds(costs, p) for p, costs in sums.items()}
+    expected = (time[DATA] + time[WEIGHTS] + time[UPDATE]) / time[FORWARD]
+    assert found["time"] == pytest.approx(expected, rel=1e-12)
+
+
+def phase_sums(model: str, batch: int) -> dict[str, dict[str, int]]:
+    sums: dict[str, dict[str, int]] = {}
+    layers = fake_steps.network(model)
+    for layer in layers:
+        for phase, costs in layer.phases(batch, layer is layers[0], "sgd").items():
+            into = sums.setdefault(phase, dict.fromkeys(costs, 0))
+            for key, value in costs.items():
+                into[key] += value
+    return sums
+
+
+def test_a_memory_bound_ratio_is_explained_by_bytes(full_findings):
+    found = full_findings["others-dominate-small-batch"]
+    assert "follows the byte ratio 4.87 and not the FLOP ratio 3.00" in found["explanation"]
+    assert found["verdict"] == "flop: confirmed; time: departs"
+
+
+def test_the_changes_over_the_batch_are_minus_one_minus_one_and_zero(full_findings):
+    flops = [full_findings[f"{n}-over-batch"]["flop"] for n in ("linearnet", "onenet", "convnet")]
+    assert flops == pytest.approx([-1, -1, 0], abs=0.02)
+
+
+def test_a_fused_away_relu_keeps_its_operations_and_has_no_time(full_findings):
+    found = full_findings["relu-and-loss-negligible"]
+    assert found["flop"] is None
+    assert 0 < found["flop_executed"] < 0.01
+    assert found["time"] is None
+    assert found["verdict"] == "flop: confirmed; time: not measured"
+    assert "relu1 fused away" in found["explanation"]
+
+
+def test_a_relu_with_a_time_of_its_own_has_a_share_of_time():
+    found = by_id(case_rows("ConvNet", 4))["relu-and-loss-negligible"]
+    assert 0 < found["time"] < 1
+
+
+def test_without_rows_each_claim_is_not_measured_and_says_what_to_run():
+    found = by_id(skipped_rows("Unknown", 1, "no such device"))
+    assert list(found) == CLAIM_IDS
+    for finding in found.values():
+        assert finding["verdict"] == NOT_MEASURED
+        assert finding["time"] is None
+        assert "run `triphase_steps --" in finding["explanation"]
+
+
+def test_a_skipped_large_batch_is_given_as_the_reason():
+    found = by_id(case_rows("LinearNet", 1), skipped_rows("LinearNet", 1024, "needs 14.9 GiB"))
+    explanation = found["first-dominates-large-batch"]["explanation"]
+    assert "batch 1024 was skipped: needs 14.9 GiB" in explanation
+
+
+def test_a_small_largest_batch_does_not_pass_for_large():
+    found = by_id(case_rows("LinearNet", 1), case_rows("LinearNet", 16))
+    assert found["first-dominates-large-batch"]["verdict"] == NOT_MEASURED
+
+
+def test_without_layer_rows_only_the_layers_claims_are_not_measured():
+    found = by_id(*(case_rows("LinearNet", b, layer_rows=False) for b in (1, 64)))
+    assert found["first-layer"]["verdict"] == NOT_MEASURED
+    assert found["first-dominates-small-batch"]["verdict"].startswith("flop: confirmed")
+
+
+def test_without_an_interval_the_point_decides():
+    found = by_id(case_rows("OneNet", 1, samples=3, intervals=False))
+    finding = found["others-dominate-small-batch"]
+    assert finding["time_ci95"] is None
+    assert finding["verdict"] == "flop: confirmed; time: departs"
+
+
+def test_several_settings_give_findings_with_their_setting_in_the_id():
+    found = by_id(case_rows("OneNet", 1), case_rows("OneNet", 1, backend="cuda"))
+    assert len(found) == 2 * len(CLAIMS)
+    assert found["range@cuda-f32-t2"]["setting"] == "cuda, f32, 2 threads"
+    assert explain_invalid(list(found.values()), "findings") is None
+
+
+def test_a_skipped_case_with_flop_and_no_time_is_judged_by_flop_alone():
+    rows = case_rows("OneNet", 1, layer_rows=False)
+    reason = {"status": "skipped", "reason": "dry run", "error_message": "dry run"}
+    zero = {"error_occurred": True, "real_time": 0, "cpu_time": 0, "median_s": 0} | reason
+    found = by_id([row | zero for row in rows])["others-dominate-small-batch"]
+    assert found["verdict"] == "flop: confirmed; time: not measured"
+    assert "dry run" in found["explanation"]
+
+
+def test_deep_means_ten_or_more(full_records):
+    shallow = build(document(*(case_rows(f"DeeperConvNet:depth={n}", 1) for n in (0, 9))))
+    assert at_depth(shallow, "DeeperConvNet", deepest=False).step["depth"] == 0
+    with pytest.raises(NotMeasured, match="10 or more"):
+        at_depth(shallow, "DeeperConvNet", deepest=True)
+    assert at_depth(full_records, "DeeperConvNet", deepest=True).step["depth"] == 20
+
+
+def test_an_unknown_parameter_count_is_not_measured():
+    rows = case_rows("OneNet", 1)
+    for row in rows:
+        row.pop("parameter_count", None)
+    with pytest.raises(NotMeasured, match="parameter count"):
+        per_parameter(build(document(rows)).cases("OneNet")[0])
+
+
+def test_the_ratio_of_the_rows_is_the_ratio_that_the_step_tells(full_records):
+    for name in ("LinearNet", "OneNet", "ConvNet", "DeeperConvNet", "MLP"):
+        for case in full_records.cases(name):
+            assert ratio(case, update=False).flop == pytest.approx(case.step["ratio_flop"])
+            with_update = ratio(case, update=True).flop
+            assert with_update == pytest.approx(case.step["ratio_flop_with_update"])
+
+
+def test_paired_is_the_median_of_ratios_and_not_the_ratio_of_medians():
+    upper = {"median_s": 2.0, "samples_s": [1.0, 2.0, 30.0]}
+    lower = {"median_s": 2.0, "samples_s": [4.0, 1.0, 2.0]}
+    assert paired([upper], [lower]) == 2.0
+    assert paired([upper, upper], [lower]) == 4.0
+
+
+def test_unpaired_samples_fall_back_to_medians():
+    upper = {"median_s": 3.0, "samples_s": [1.0, 3.0, 30.0]}
+    assert paired([upper], [{"median_s": 2.0, "samples_s": [2.0]}]) == 1.5
+
+
+def test_a_missing_or_fused_row_has_no_paired_ratio():
+    row = {"median_s": 1.0, "samples_s": [1.0]}
+    assert paired([row], [None]) is None
+    assert paired([row | {"median_s": None}], [row]) is None
+    assert paired([row], [row | {"samples_s": [0.0]}]) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "ci95", "verdict"),
+    [
+        (2.0, None, "confirmed"),
+        (1.8, None, "confirmed"),
+        (2.2001, None, "departs"),
+        (2.0, (1.9, 2.1), "confirmed"),
+        (2.0, (1.7, 2.1), "inconclusive"),
+        (2.0, (1.7, 2.3), "inconclusive"),
+        (3.0, (2.5, 3.5), "departs"),
+        (1.0, (0.5, 1.5), "departs"),
+        (None, None, NOT_MEASURED),
+    ],
+)
+def test_the_rule(value, ci95, verdict):
+    assert findings.agreement((1.8, 2.2), value, ci95) == verdict
+
+
+def test_an_open_band_has_no_upper_end():
+    assert findings.agreement((3.3, math.inf), 1e9, None) == "confirmed"
+
+
+interval = st.tuples(*[st.floats(-10, 10)] * 2).map(lambda pair: tuple(sorted(pair)))
+
+
+@given(band=interval, ci95=interval)
+def test_an_interval_is_either_inside_or_outside_or_across(band, ci95):
+    inside = band[0] <= ci95[0] and ci95[1] <= band[1]
+    apart = ci95[1] < band[0] or band[1] < ci95[0]
+    expected = "confirmed" if inside else "departs" if apart else "inconclusive"
+    assert findings.agreement(band, ci95[0], ci95) == expected
+
+
+@given(value=st.floats(-10, 10), band=interval)
+def test_flop_are_never_inconclusive(value, band):
+    assert findings.agreement(band, value, None) in ("confirmed", "departs")
+
+
+def test_every_verdict_of_the_table_is_in_the_markdown(full_records, full_findings):
+    text = findings.markdown(list(full_findings.values()), full_records)
+    for finding in full_findings.values():
+        assert f"| {finding['claim']} | {finding['claimed']} |" in text
+        assert finding["explanation"] in text
+    assert "needs 14.9 GiB" in text.split("## Not run")[1]
+    assert "nan" not in text.lower()
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_the_table_keeps_to_the_terminal(width, full_findings):
+    text = findings.table(list(full_findings.values()), width=width, colour=False)
+    assert max(map(len, text.splitlines())) <= width
+    assert "\033" not in text
+
+
+def test_colour_adds_nothing_but_colour(full_findings):
+    some = list(full_findings.values())
+    plain = findings.table(some, width=120, colour=False)
+    coloured = findings.table(some, width=120, colour=True)
+    assert "\033[33mdeparts" in coloured
+    for code in findings.COLOURS.values():
+        coloured = coloured.replace(f"\033[{code}m", "")
+    stripped = [line.rstrip() for line in coloured.replace("\033[0m", "").splitlines()]
+    assert stripped == plain.splitlines()
+
+
+def test_no_color_and_no_terminal_are_plain(full_findings, monkeypatch):
+    some = list(full_findings.values())
+    assert "\033" not in findings.terminal_table(some)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\033" in findings.terminal_table(some)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\033" not in findings.terminal_table(some)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(3.4e11, "340 G"), (45e9, "45 G"), (0.0123, "12.3 m"), (5.0, "5 "), (0.0, "0 "), (1e3, "1 k")],
+)
+def test_si_prefixes(value, text):
+    assert si(value) == text

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plots: files that open anywhere, made of the rows' numbers; none without data."""
+
+from __future__ import annotations
+
+import re
+import struct
+from html.parser import HTMLParser
+
+import pytest
+
+import fake_steps
+from fake_steps import case_rows, document, skipped_rows
+from triphase import charts, plot, plot_time_by_phase_and_layer
+from triphase.records import build
+
+PLOTS = list(plot.PLOTS)
+
+
+@pytest.fixture(scope="module")
+def drawn(full_records, tmp_path_factory):
+    """Every plot of the full document, drawn once."""
+    folder = tmp_path_factory.mktemp("plots")
+    for name, module in plot.PLOTS.items():
+        for done in charts.draw(name, module.build, full_records, folder):
+            assert not isinstance(done, str), done
+    return folder
+
+
+def spec(name: str, *groups) -> dict:
+    return plot.PLOTS[name].build(build(document(*groups))).to_dict()
+
+
+def values(chart: dict) -> list[dict]:
+    """Every row of every data set in a chart."""
+    return [row for rows in chart["datasets"].values() for row in rows]
+
+
+def test_plots_are_named_after_their_modules():
+    for name, module in plot.PLOTS.items():
+        assert module.__name__ == f"triphase.plot_{name}"
+        assert module.__doc__.splitlines()[0].endswith("?")
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_a_png_is_whole_and_large_enough_to_read(name, drawn):
+    data = (drawn / f"{name}.png").read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    assert data.endswith(b"IEND\xaeB`\x82")
+    width, height = struct.unpack(">II", data[16:24])
+    assert width > 1000
+    assert height > 600
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_an_svg_has_marks_and_text_of_13_pixels_or_more(name, drawn):
+    text = (drawn / f"{name}.svg").read_text()
+    assert text.startswith("<svg")
+    assert text.count("<path") > 10
+    sizes = [float(size) for size in re.findall(r'font-size="([\d.]+)px"', text)]
+    assert sizes
+    assert min(sizes) >= 13
+
+
+class Fetches(HTMLParser):
+    """Collects what a browser would load, and whether scripts stand in the page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.inline_scripts = 0
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.addresses += [found[k] for k in ("src", "href") if found.get(k)]
+        self.inline_scripts += tag == "script" and "src" not in found
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_html_fetches_nothing_and_holds_its_scripts(name, drawn):
+    page = (drawn / f"{name}.html").read_text()
+    fetches = Fetches()
+    fetches.feed(page)
+    assert fetches.addresses == []
+    assert fetches.inline_scripts >= 1
+    assert not re.search(r"\bimport\s*\(?['\"]https?:", page)
+    assert len(page) > 300_000
+    assert "<title>" in page
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_the_caption_names_machine_threads_dtype_optimizer_and_date(name, full_records):
+    title = plot.PLOTS[name].build(full_records).to_dict()["title"]
+    line = title["subtitle"][1]
+    for part in ("Made-up CPU", "2 threads", "f32", "SGD", "2025-11-22"):
+        assert part in line
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_a_plot_without_data_says_so_in_one_line_and_writes_nothing(name, tmp_path):
+    nothing = build(document(skipped_rows("Unknown", 1, "no such device")))
+    done = list(charts.draw(name, plot.PLOTS[name].build, nothing, tmp_path))
+    assert len(done) == 1
+    assert done[0].startswith(f"{name}: not drawn, ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_by_batch_shows_the_flop_ratio_with_update_and_the_time_with_its_interval():
+    rows = case_rows("OneNet", 1) + case_rows("OneNet", 64)
+    steps = [row for row in rows if row["phase"] == "step"]
+    shown = [v for v in values(spec("ratio_by_batch", rows)) if "batch" in v]
+    for step, value in zip(steps, shown, strict=True):
+        assert value["batch"] == step["batch"]
+        assert value["ratio_flop_with_update"] == step["ratio_flop_with_update"]
+        assert value["ratio_time_with_update"] == step["ratio_time_with_update"]
+        assert value["low"] == step["ratio_time_with_update_ci95_low"]
+        assert value["high"] == step["ratio_time_with_update_ci95_high"]
+
+
+def test_by_batch_has_its_ticks_at_the_batch_sizes():
+    chart = spec("ratio_by_batch", *(case_rows("OneNet", b) for b in (1, 3, 48)))
+    assert '"values": [1, 3, 48]' in str(chart).replace("'", '"')
+
+
+def test_without_an_interval_the_bar_has_no_length():
+    rows = case_rows("OneNet", 1, samples=3, intervals=False)
+    (shown,) = [v for v in values(spec("ratio_by_batch", rows)) if "batch" in v]
+    assert shown["low"] == shown["high"] == shown["ratio_time_with_update"]
+
+
+def test_a_skipped_batch_without_flop_is_left_out():
+    chart = spec("ratio_by_batch", case_rows("OneNet", 1), skipped_rows("OneNet", 4, "memory"))
+    assert [v["batch"] for v in values(chart) if "batch" in v] == [1]
+
+
+@pytest.mark.parametrize(("highest", "scale"), [(5.2, None), (11.1, "log")])
+def test_ratios_far_off_are_shown_on_a_logarithmic_axis(highest, scale):
+    rows = case_rows("OneNet", 1)
+    for row in rows:
+        if row["phase"] == "step":
+            row["ratio_time_with_update"] = row["ratio_time_with_update_ci95_high"] = highest
+    chart = spec("ratio_by_batch", rows)
+    axis = chart["layer"][1]["encoding"]["y"]["scale"]
+    assert axis.get("type") == scale
+    if not scale:
+        assert axis["domain"][1] > highest
+
+
+def test_by_depth_only_depth_varies():
+    groups = [case_rows(f"DeeperConvNet:depth={n}", b) for n in (0, 2) for b in (1, 4)]
+    groups.append(case_rows("DeeperConvNet:depth=5", 4))
+    chart = spec("ratio_by_depth", *groups)
+    assert chart["title"]["text"].endswith("batch 4")
+    assert [v["depth"] for v in values(chart) if "depth" in v] == [0, 2, 5]
+
+
+def test_by_depth_keeps_shared_and_independent_weights_apart():
+    groups = [case_rows(f"DeeperConvNet:depth={n}", 4) for n in (0, 2)]
+    shared = case_rows("DeeperConvNet:depth=2", 4, seed=2)
+    for row in shared:
+        row["model"] = "DeeperConvNet:depth=2,share_weights=true"
+        row["model_parameters"] = {"depth": 2, "share_weights": True}
+        row["name"] = row["name"].replace("depth=2", "depth=2,share_weights=true")
+    shown = values(spec("ratio_by_depth", *groups, shared))
+    weights = [v["weights"] for v in shown if "weights" in v]
+    assert sorted(weights) == ["independent", "independent", "one shared"]
+
+
+def test_by_share_lies_on_two_minus_share_in_flop(full_records):
+    chart = plot.PLOTS["ratio_by_share"].build(full_records).to_dict()
+    shown = [v for v in values(chart) if "model" in v]
+    assert len(shown) == 3 + 6 + 9 + 1
+    for value in shown:
+        assert value["ratio_flop"] == pytest.approx(2 - value["first_layer_share"], abs=1e-12)
+
+
+def test_by_share_takes_the_largest_batch_that_ran():
+    groups = [case_rows("OneNet", 1), case_rows("OneNet", 16)]
+    shown = values(spec("ratio_by_share", *groups, skipped_rows("OneNet", 64, "memory")))
+    assert [v["batch"] for v in shown if "batch" in v] == [16]
+
+
+def test_shares_of_a_step_sum_to_one(full_records):
+    for case in plot_time_by_phase_and_layer.representatives(full_records):
+        parts = plot_time_by_phase_and_layer.phase_times(case)
+        assert sum(part["share"] for part in parts) == pytest.approx(1)
+
+
+def test_a_fused_away_layer_has_no_bar(full_records):
+    case = full_records.cases("ConvNet")[0]
+    layers = {row["layer"] for row in plot_time_by_phase_and_layer.layer_times(case)}
+    assert "relu2" in layers
+    assert "relu1" not in layers
+
+
+def test_the_small_layers_of_a_deep_network_are_summed_and_lose_no_time(full_records):
+    case = full_records.cases("DeeperConvNet")[-1]
+    rows = plot_time_by_phase_and_layer.layer_times(case)
+    assert len({row["layer"] for row in rows}) == plot_time_by_phase_and_layer.LAYERS
+    whole = sum(row["median_s"] for layer in case.layers.values() for row in layer.values())
+    assert sum(row["ms"] for row in rows) == pytest.approx(whole * 1e3)
+
+
+def test_without_layer_rows_the_phases_are_drawn_alone():
+    chart = spec("time_by_phase_and_layer", case_rows("OneNet", 1, layer_rows=False))
+    assert "vconcat" not in chart
+    assert {v["phase"] for v in values(chart)} == {"forward", *fake_steps_phases()}
+
+
+def fake_steps_phases() -> set[str]:
+    return {fake_steps.DATA, fake_steps.WEIGHTS, fake_steps.UPDATE}
+
+
+def test_a_plot_per_setting_has_the_setting_in_its_file_name(tmp_path):
+    both = build(document(case_rows("OneNet", 1), case_rows("OneNet", 1, backend="cuda")))
+    name = "ratio_by_batch"
+    done = list(charts.draw(name, plot.PLOTS[name].build, both, tmp_path, ("svg",)))
+    assert [path.name for path in done] == [f"{name}.onednn-f32-t2.svg", f"{name}.cuda-f32-t2.svg"]
+
+
+def test_any_steps_json_can_be_drawn_by_name(write_steps, full, tmp_path, capsys):
+    path = write_steps(full)
+    module = plot.PLOTS["ratio_by_share"]
+    out = tmp_path / "out"
+    argv = [str(path), "--out", str(out), "--format", "svg"]
+    assert charts.main(module.NAME, module.build, module.__doc__, argv) == 0
+    assert [p.name for p in out.iterdir()] == ["ratio_by_share.svg"]
+    assert "ratio_by_share.svg" in capsys.readouterr().out
+
+
+def test_an_unknown_format_is_bad_usage(write_steps, full, capsys):
+    module = plot.PLOTS["ratio_by_share"]
+    with pytest.raises(SystemExit) as left:
+        charts.main(module.NAME, module.build, None, [str(write_steps(full)), "--format", "gif"])
+    assert left.value.code == 2
+    assert "gif" in capsys.readouterr().err

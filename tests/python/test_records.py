@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading: what is refused and how, and what becomes of rows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fake_steps
+from triphase import records
+from triphase.records import BadRecords, Setting, build, load
+
+
+def refusal(path) -> str:
+    with pytest.raises(BadRecords) as caught:
+        load(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    assert "No such file" in refusal(tmp_path / "steps.json")
+
+
+def test_truncated_json_is_refused_at_its_line(write_steps, full):
+    text = json.dumps(full, indent=1)
+    assert "not whole JSON" in refusal(write_steps(text[: len(text) // 2]))
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", '{"context": {}}', '{"benchmarks": []}'])
+def test_foreign_json_is_refused(write_steps, text):
+    assert "not a triphase result" in refusal(write_steps(text))
+
+
+def test_an_empty_file_is_refused(write_steps):
+    assert "line 1, column 1" in refusal(write_steps(""))
+
+
+def test_another_programs_google_benchmark_json_is_refused(write_steps, full):
+    del full["context"]["triphase"]
+    assert "not a triphase result" in refusal(write_steps(full))
+
+
+def test_a_newer_schema_is_refused_by_number_even_if_nothing_else_fits(write_steps):
+    message = refusal(write_steps({"context": {"triphase": {"schema": 2}}}))
+    assert "newer" in message
+    assert "schema 2" in message
+
+
+def test_nan_is_refused(write_steps, full):
+    full["benchmarks"][0]["median_s"] = float("nan")
+    assert "NaN" in refusal(write_steps(full))
+
+
+def test_binary_is_refused(tmp_path):
+    path = tmp_path / "steps.json"
+    path.write_bytes(b"\xff\xfe\x00")
+    assert "UTF-8" in refusal(path)
+
+
+def test_no_rows_are_refused(write_steps):
+    assert "no rows" in refusal(write_steps(fake_steps.document()))
+
+
+def test_a_row_that_leaves_the_contract_is_refused_with_its_path(write_steps, full):
+    full["benchmarks"][3]["phase"] = "sideways"
+    assert "$.benchmarks[3].phase" in refusal(write_steps(full))
+
+
+@given(st.text(max_size=40))
+def test_no_text_does_more_than_be_refused(tmp_path_factory, text):
+    path = tmp_path_factory.mktemp("run") / "steps.json"
+    path.write_text(text, encoding="utf-8", errors="replace")
+    refusal(path)
+
+
+def test_cases_are_sorted_by_batch_and_leave_out_what_did_not_run(full_records):
+    assert [c.batch for c in full_records.cases("LinearNet")] == [1, 4, 16, 64, 256]
+    assert full_records.not_run["batch"].to_list() == [1024]
+
+
+def test_names_are_found_in_any_letter_case(full_records):
+    assert len(full_records.cases("linearnet", "SGD")) == 5
+
+
+def test_a_case_holds_its_phases_and_its_layers(full_records):
+    case = full_records.cases("ConvNet")[0]
+    assert set(case.phases) == {
+        *("forward", "backward_data", "backward_weights", "update", "backward", "step")
+    }
+    assert set(case.layers["conv1"]) == {"forward", "backward_weights", "update"}
+    assert case.layers["relu1"]["forward"]["fused_into"] == "conv1"
+    assert case.layers["relu1"]["forward"]["median_s"] is None
+
+
+def test_a_skipped_row_has_no_time(full_records):
+    row = full_records.not_run.row(0, named=True)
+    assert row["median_s"] is None
+    assert "14.9 GiB" in row["reason"]
+
+
+def test_depth_and_name_are_read_from_the_spec_where_their_keys_are_absent(full):
+    for row in full["benchmarks"]:
+        del row["model_name"], row["model_parameters"]
+    cases = build(full).cases("DeeperConvNet")
+    assert [case.step["depth"] for case in cases] == [0, 1, 2, 5, 10, 20]
+
+
+def test_repetitions_merge_to_the_median_and_the_hull_of_the_intervals():
+    rows = [
+        row | {"repetition_index": i, "repetitions": 3}
+        for i in range(3)
+        for row in fake_steps.case_rows("OneNet", 1, samples=9)
+    ]
+    steps = [row for row in rows if row["phase"] == "step"]
+    for row, middle in zip(steps, (4.0, 7.0, 5.0), strict=True):
+        row |= {"ratio_time": middle}
+        row |= {"ratio_time_ci95_low": middle - 0.5, "ratio_time_ci95_high": middle + 0.25}
+    merged = build(fake_steps.document(rows)).steps.row(0, named=True)
+    assert merged["ratio_time"] == 5.0
+    assert (merged["ratio_time_ci95_low"], merged["ratio_time_ci95_high"]) == (3.5, 7.25)
+    assert len(merged["samples_s"]) == 27
+
+
+def test_the_worst_status_of_the_repetitions_wins():
+    rows = fake_steps.case_rows("OneNet", 1)
+    worse = fake_steps.skipped_rows("OneNet", 1, "wrong", status="failed")
+    merged = build(fake_steps.document(rows, worse))
+    assert merged.not_run["reason"].to_list() == ["wrong"]
+    assert merged.steps["median_s"].to_list() == [None]
+    assert merged.steps["ratio_time"].to_list() == [None]
+
+
+def test_a_variant_with_further_axes_does_not_replace_the_plain_case():
+    plain, other = (fake_steps.case_rows("OneNet", 1, seed=seed) for seed in (1, 2))
+    for row in other:
+        row["name"] = row["name"].replace("backend:onednn", "backend:onednn/recompute:all")
+    merged = build(fake_steps.document(other, plain))
+    assert len(merged.cases("OneNet")) == 1
+    assert "recompute" not in merged.cases("OneNet")[0].step["case"]
+
+
+def test_settings_are_kept_apart_and_those_where_nothing_ran_do_not_count():
+    both = build(
+        fake_steps.document(
+            fake_steps.case_rows("OneNet", 1),
+            fake_steps.case_rows("OneNet", 1, backend="reference"),
+            fake_steps.skipped_rows("OneNet", 1, "no such device", backend="cuda"),
+        )
+    )
+    assert both.settings == [Setting("onednn", "f32", 2), Setting("reference", "f32", 2)]
+    for suffix, part in both.split():
+        assert part.rows["backend"].unique().to_list() == [suffix.split("-")[0]]
+
+
+@pytest.mark.parametrize("module", ["findings", "plot_ratio_by_batch", "report"])
+def test_bad_input_is_exit_code_2_and_one_line(module, tmp_path):
+    target = tmp_path if module == "report" else tmp_path / "steps.json"
+    scripts = records.SCHEMA_PATH.parents[1] / "scripts"
+    done = subprocess.run(
+        [sys.executable, "-m", f"triphase.{module}", str(target)],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+        env={"PYTHONPATH": str(scripts), "PATH": ""},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("triphase: ")
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report of a run directory: what it leaves there, and that it leaves nothing half-written."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import fake_steps
+from triphase import report
+from triphase.files import write_atomic
+from triphase.records import explain_invalid, load
+
+
+def run(path, monkeypatch) -> int:
+    monkeypatch.setattr("sys.argv", ["report", str(path)])
+    return report.main()
+
+
+def test_a_run_directory_gets_findings_and_every_plot(write_steps, full, monkeypatch, capsys):
+    folder = write_steps(full).parent
+    assert run(folder, monkeypatch) == 0
+    written = {path.name for path in folder.iterdir()} - {"steps.json"}
+    assert written == {"findings.json", "findings.md"} | {
+        f"{name}.{form}" for name in report.PLOTS for form in ("png", "svg", "html")
+    }
+    found = json.loads((folder / "findings.json").read_text())
+    assert explain_invalid(found, "findings") is None
+    printed = capsys.readouterr().out
+    for name in written:
+        assert str(folder / name) in printed
+    assert "not run  LinearNet/batch:1024" in printed
+    assert "\033" not in printed
+
+
+def test_the_report_changes_nothing_in_steps_json(write_steps, full, monkeypatch):
+    path = write_steps(full)
+    before = path.read_bytes()
+    run(path.parent, monkeypatch)
+    assert path.read_bytes() == before
+
+
+def test_a_run_of_which_nothing_ran_is_reported_all_the_same(write_steps, monkeypatch, capsys):
+    rows = fake_steps.skipped_rows("OneNet", 1, "no such device", backend="cuda")
+    folder = write_steps(fake_steps.document(rows)).parent
+    assert run(folder, monkeypatch) == 0
+    assert {p.name for p in folder.iterdir()} == {"steps.json", "findings.json", "findings.md"}
+    printed = capsys.readouterr().out
+    assert printed.count("no plot  ") == len(report.PLOTS)
+    assert "no such device" in printed
+
+
+def test_two_reports_of_one_file_give_the_same_findings(write_steps, full):
+    path = write_steps(full)
+    first, second = (report.findings.build(load(path)) for _ in range(2))
+    assert first == second
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    path = write_atomic(tmp_path / "findings.md", "old")
+
+    def fail(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_write_replaces_the_file_whole(tmp_path):
+    path = write_atomic(tmp_path / "new folder" / "a.txt", "a long text")
+    assert write_atomic(path, b"short").read_bytes() == b"short"
+    assert path.stat().st_mode & 0o777 == 0o644
