@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// Measures whole training steps. What is measured: the stamps that a StepSource takes in real steps, one after the
+// other, so all phases of a sample are paired and in the cache state of training. What is not: setup, time outside the
+// stamps, and what changes only from one process to the next.
+//
+// Steps with phase marks (most), layer marks and no marks alternate in a balanced pattern, so that drift reaches all
+// alike. Leading samples are dropped by a change-point rule on the step times. Sampling ends when the 95 % intervals of
+// the medians are narrow enough, which is looked at only when the sample count has grown by 1.3: every look is a chance
+// to stop on a fluke. All time is the source's own, so a source with a simulated clock is measured exactly.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backends/backend.h"
+
+namespace triphase {
+
+struct SampleOptions {
+  double budget_s = 5;                // of stepping, warm-up included
+  double relative_half_width = 0.01;  // of the medians' 95 % intervals: step, forward, backward and backward / forward
+  double minimum_s = 0.1;             // of stepping, before precision may end it: slower noise would go unseen
+  size_t min_samples = 3;             // steps with phase marks, and one with layer marks, even beyond the budget
+  size_t max_samples = 10000;         // steps with phase marks
+};
+
+struct Samples {
+  // From steps with phase marks. Sample i of every series is from the same step; a phase that is absent has zeros.
+  std::vector<double> step_s;
+  std::array<std::vector<double>, kAllPhases.size()> phase_s;  // by Phase: the sum of its intervals in each step
+
+  // From steps with layer marks, in the order of first appearance; sample i of every series is from the same step.
+  struct Layer {
+    int layer = -1;
+    Phase phase = Phase::kForward;
+    std::vector<double> s;
+  };
+  std::vector<Layer> layers;
+  std::vector<double> layered_step_s;
+
+  // From steps without marks, each with the index in step_s of the step right before it or right after it, in turns.
+  std::vector<double> unmarked_step_s;
+  std::vector<size_t> unmarked_neighbour;
+
+  size_t warmup_steps = 0;  // steps of all kinds that were run and dropped
+  bool steady = false;      // whether step_s shows no change after the warm-up; see find_steady_state
+  std::string stop_reason;  // interval, budget, max_samples or interrupted
+  double measured_s = 0;    // sum of all steps, warm-up included
+};
+
+// Called after every step with what there is so far, nothing dropped yet; false ends the sampling. May be empty.
+using Progress = std::function<bool(const Samples& so_far)>;
+
+// Passes on what the source throws.
+Samples sample(StepSource& source, const SampleOptions& options, const Progress& progress);
+
+// The sum of the phases that are `included` in each step of phase_s: is_backward gives backward.
+std::vector<double> phase_sum_s(const Samples& samples, const std::function<bool(Phase)>& included);
+
+// Time of a step with phase marks / without marks: the median over neighbouring pairs. Absent without pairs.
+std::optional<double> marking_overhead(const Samples& samples);
+
+}  // namespace triphase
