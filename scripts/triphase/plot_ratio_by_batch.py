@@ -16,6 +16,7 @@ from triphase.records import Records, run_main
 NAME = "ratio_by_batch"
 NETWORKS = ("LinearNet", "OneNet", "ConvNet")
 POST_RANGE = {"from": [1.0], "to": [3.0]}
+STEP = 1.07  # by which the networks' marks are set apart sideways, lest they hide each other
 FLOP, TIME = "ratio_flop_with_update", "ratio_time_with_update"
 
 
@@ -41,11 +42,14 @@ def build(records: Records) -> alt.TopLevelMixin:
     y = charts.ratio_y(rows, [FLOP, "high"], "(backward + update) / forward")
 
     base = alt.Chart(rows)
+    apart = base.transform_calculate(
+        batch=f"datum.batch * pow({STEP}, indexof({order}, datum.model_name) - 1)"
+    )
     predicted = alt.Chart(pl.DataFrame(POST_RANGE)).mark_rect(color=charts.SKY, opacity=0.16)
     chart = alt.layer(
         predicted.encode(y=y("from"), y2="to:Q"),
         base.mark_line(strokeWidth=2).encode(x=x, y=y(FLOP), color=colour),
-        charts.timed_points(base, x, y, TIME, colour=colour, shape=shape),
+        charts.timed_points(apart, x, y, TIME, colour=colour, shape=shape),
     ).properties(width=640, height=400)
     key = "lines: FLOP; marks: measured time, 95 % interval where wider; shaded: 1:1 to 3:1 (post)"
     caption = charts.caption(records, charts.counted_optimizer(records.steps), key)

@@ -74,3 +74,10 @@ def test_a_write_replaces_the_file_whole(tmp_path):
     path = write_atomic(tmp_path / "new folder" / "a.txt", "a long text")
     assert write_atomic(path, b"short").read_bytes() == b"short"
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_wrapper_exits_2_with_one_line_on_bad_input(tmp_path):
+    done = subprocess.run([WRAPPER, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
