@@ -19,24 +19,24 @@ die() {
   exit "$code"
 }
 
-# A new folder chooses the compiler and the generator; an old one keeps what it has. Warnings are errors
-# only where the compiler is one whose warnings are known, so that a newer one cannot break a user's build.
-# configure NAME CMAKE_ARGUMENTS...
+# configure FOLDER PRESET CMAKE_ARGUMENTS...
+# A build folder that was moved, copied or made for another generator is of no use, and is begun anew.
 configure() {
-  local folder=$build/$1
-  shift
-  if [ -f "$folder/CMakeCache.txt" ]; then
-    # A build folder that was moved, copied or made for another generator is of no use.
-    if ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$root" "$folder/CMakeCache.txt" ||
-      ! grep -qxF "CMAKE_GENERATOR:INTERNAL=Ninja" "$folder/CMakeCache.txt"; then
+  local folder=$build/$1 preset=$2 cache=$build/$1/CMakeCache.txt
+  shift 2
+  if [ -f "$cache" ]; then
+    if ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$root" "$cache" ||
+      ! grep -qxF "CMAKE_GENERATOR:INTERNAL=Ninja" "$cache"; then
       set -- --fresh "$@"
     fi
   fi
-  cmake -S "$root" -B "$folder" -G Ninja "$@"
+  (cd "$root" && cmake --preset "$preset" -B "$folder" -G Ninja "$@")
 }
 
+# Times are those of g++. Warnings are errors only under a compiler whose warnings are known, so that a newer one
+# cannot break a user's build; test and reproduce say the same here, so that neither makes the other compile anew.
 configure_release() {
-  local compiler=${CXX:-g++} werror=OFF
-  if [ "$("$compiler" -dumpversion | cut -d. -f1)" = 12 ]; then werror=ON; fi
-  CXX=$compiler configure release -DCMAKE_BUILD_TYPE=Release -DTRIPHASE_WERROR=$werror
+  local werror=OFF
+  if [ "$(g++ -dumpversion | cut -d. -f1)" = 12 ]; then werror=ON; fi
+  configure release release -DCMAKE_CXX_COMPILER=g++ -DTRIPHASE_WERROR="$werror"
 }
