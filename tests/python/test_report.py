@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
 
 import fake_steps
 from triphase import report
 from triphase.files import write_atomic
-from triphase.records import explain_invalid, load
+from triphase.records import SCHEMA_PATH, explain_invalid, load
+
+WRAPPER = SCHEMA_PATH.parents[1] / "scripts" / "report"
 
 
 def run(path, monkeypatch) -> int:
