@@ -69,6 +69,7 @@ class Sampler {
       if (interrupted()) return "interrupted";
     }
     size_t next_look = kFirstLook;
+    bool was_precise = false;
     for (size_t i = 0;; i = (i + 1) % kPattern.size()) {
       if (samples_.measured_s >= options_.budget_s) {
         if (!lacks(Marks::kPhases) && !lacks(Marks::kLayers)) return "budget";
@@ -79,7 +80,9 @@ class Sampler {
       const size_t count = samples_.step_s.size();
       if (count >= next_look) {
         next_look = static_cast<size_t>(std::ceil(kLookGrowth * static_cast<double>(count)));
-        if (samples_.measured_s >= options_.minimum_s && is_precise()) return "interval";
+        const bool precise = is_precise();
+        if (precise && was_precise && samples_.measured_s >= options_.minimum_s) return "interval";
+        was_precise = precise;
       }
       if (count >= options_.max_samples) return "max_samples";
     }

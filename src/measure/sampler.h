@@ -5,8 +5,8 @@
 //
 // Steps with phase marks (most), layer marks and no marks alternate in a balanced pattern, so that drift reaches all
 // alike. Leading samples are dropped by a change-point rule on the step times. Sampling ends when the 95 % intervals of
-// the medians are narrow enough, which is looked at only when the sample count has grown by 1.3: every look is a chance
-// to stop on a fluke. All time is the source's own, so a source with a simulated clock is measured exactly.
+// the medians are narrow enough at two looks in a row, and it looks only when the sample count has grown by 1.3: every
+// look is a chance to stop on a fluke. All time is the source's own, so a simulated clock is measured exactly.
 #pragma once
 
 #include <array>
