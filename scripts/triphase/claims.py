@@ -98,7 +98,7 @@ CLAIMS = (
         "Ratios with SGD lie between 1:1 and 3:1",
         THEORY, "1:1 to 3:1", (ABOUT_1[0], ABOUT_3[1]),
         all_ratios,
-        "--suite=quick",
+        "--model=LinearNet --model=OneNet --model=ConvNet --batch=1,4,16",
     ),
     Claim(
         "relu-and-loss-negligible",
@@ -181,7 +181,7 @@ CLAIMS = (
         "Deep convolutional architectures (ResNets) are close to 2:1",
         DEPTH, "2:1", ABOUT_2,
         resnets,
-        "--suite=full",
+        "--model=ResNet50 --batch=4",
     ),
     Claim(
         "linearnet-over-batch",

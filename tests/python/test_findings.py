@@ -102,6 +102,13 @@ def test_a_memory_bound_ratio_is_explained_by_bytes(full_findings):
     assert found["verdict"] == "flop: confirmed; time: departs"
 
 
+def test_flop_of_the_passes_grow_with_the_batch_and_those_of_the_update_do_not(full_findings):
+    assert full_findings["passes-grow-with-batch"]["flop"] == 1
+    assert full_findings["update-constant-over-batch"]["flop"] == 1
+    share = full_findings["linear-update-matters"]["flop"]
+    assert full_findings["large-batch-dilutes-update"]["flop"] == pytest.approx(share / 256)
+
+
 def test_the_changes_over_the_batch_are_minus_one_minus_one_and_zero(full_findings):
     flops = [full_findings[f"{n}-over-batch"]["flop"] for n in ("linearnet", "onenet", "convnet")]
     assert flops == pytest.approx([-1, -1, 0], abs=0.02)
