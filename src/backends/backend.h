@@ -58,7 +58,7 @@ struct MemoryPlan {
 class Plan : public StepSource {
  public:
   virtual const std::vector<Group>& groups() const = 0;
-  virtual MemoryPlan memory() const = 0;
+  virtual MemoryPlan memory_plan() const = 0;
 
   // Allocates, and fills data, parameters and states from `seed`; the values do not depend on the backend or its layouts.
   virtual void allocate(uint64_t seed) = 0;

@@ -9,7 +9,7 @@ namespace triphase {
 
 enum class Phase { kForward, kBackwardData, kBackwardWeights, kUpdate };
 
-inline constexpr std::array kPhases = {Phase::kForward, Phase::kBackwardData, Phase::kBackwardWeights, Phase::kUpdate};
+inline constexpr std::array kAllPhases = {Phase::kForward, Phase::kBackwardData, Phase::kBackwardWeights, Phase::kUpdate};
 
 constexpr std::string_view to_string(Phase phase) {
   switch (phase) {

@@ -2,6 +2,7 @@
 #include "model/files.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -19,6 +20,11 @@ std::string lower_case(std::string text) {
 }
 
 }  // namespace
+
+std::string benchmarks_folder() {
+  const char* folder = std::getenv("TRIPHASE_BENCHMARKS");
+  return folder && *folder ? folder : TRIPHASE_BENCHMARKS_FOLDER;
+}
 
 std::string find_json(const std::string& name, const std::string& folder, const std::string& what) {
   if (name.ends_with(".json")) return name;

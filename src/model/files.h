@@ -7,6 +7,9 @@
 
 namespace triphase {
 
+// The folder that holds models/ and suites/: $TRIPHASE_BENCHMARKS where set, else benchmarks/ of the source tree.
+std::string benchmarks_folder();
+
 // The file named by `name`: itself if it ends in .json, else the .json of `folder` with that stem, case-insensitive.
 // Throws InputError that lists the names there are.
 std::string find_json(const std::string& name, const std::string& folder, const std::string& what);

@@ -305,7 +305,7 @@ StepProgram lower(const Network& network, int64_t batch, const Optimizer& optimi
     if (!builder.needs_gradient(last)) throw std::invalid_argument("expected a layer with parameters, found none");
     StepProgram program = builder.finish(network.loss_kind, network.loss, last);
     path = "$";
-    memory(program);
+    logical_memory(program);
     for (const Op& op : program.ops) cost(program, op);
     return program;
   } catch (const std::invalid_argument& error) {

@@ -27,7 +27,7 @@ TensorId storage_of(const StepProgram& program, TensorId id) {
   return id;
 }
 
-Memory memory(const StepProgram& program) {
+Memory logical_memory(const StepProgram& program) {
   Memory memory;
   const auto add = [](int64_t& sum, const TensorType& type) { sum = checked_add(sum, size_in_bytes(type)); };
   std::set<TensorId> kept;

@@ -94,7 +94,7 @@ struct Memory {
   int64_t total = 0;
 };
 
-Memory memory(const StepProgram& program);
+Memory logical_memory(const StepProgram& program);
 int64_t parameter_count(const StepProgram& program);
 
 // Checks the rules: written once, written before read, one phase order, no shape that does not fit. Throws

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// The part of a Plan that every backend on the host's CPU shares: a list of groups to call in order, and stamps of the
+// steady clock between them where the marks ask for them.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "backends/backend.h"
+
+namespace triphase {
+
+class HostPlan : public Plan {
+ public:
+  std::span<const Segment> segments(Marks marks) const override;
+  void run_step(Marks marks, std::vector<double>& stamps_s) override;
+  void run_observed(const std::function<void(int)>& before, const std::function<void(int)>& after) override;
+  const std::vector<Group>& groups() const override { return groups_; }
+  void set_learning_rate(double learning_rate) override {
+    optimizer_ = with_learning_rate(program_.optimizer, learning_rate);
+  }
+
+ protected:
+  explicit HostPlan(const StepProgram& program) : program_(program), optimizer_(program.optimizer) {}
+
+  // Groups run in the order added.
+  void add_group(Group group, std::function<void()> run);
+  void set_implementation(size_t group, std::string name) { groups_[group].implementation = std::move(name); }
+  // Stores the optimizer's scalars of the step that begins.
+  virtual void begin_step(const std::vector<double>& scalars) = 0;
+  void rewind() { step_ = 0; }
+
+  const StepProgram& program_;
+
+ private:
+  // One level of marks: the segments of a step, and where each group stops being in the same one as the next.
+  struct Marking {
+    std::vector<Segment> segments;
+    std::vector<char> stamp_after;  // by group
+  };
+
+  std::vector<Group> groups_;
+  std::vector<std::function<void()>> runs_;
+  std::array<Marking, 3> markings_;  // by Marks
+  Optimizer optimizer_;
+  int64_t step_ = 0;
+};
+
+}  // namespace triphase

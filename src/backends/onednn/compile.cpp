@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+// Compiling: the walk over the program, fusion into products, and the linear layers.
+#include "backends/onednn/kernels.h"
+#include "backends/onednn/plan.h"
+
+namespace triphase {
+
+using dnnl::memory;
+using dnnl::primitive_attr;
+using Dims = memory::dims;
+
+namespace {
+
+memory::desc transposed(const memory::desc& matrix) {
+  const Dims dims = matrix.get_dims();
+  const Dims strides = matrix.get_strides();
+  return {Dims{dims[1], dims[0]}, memory::data_type::f32, Dims{strides[1], strides[0]}};
+}
+
+}  // namespace
+
+void OnednnPlan::compile() {
+  for (int op = 0; op < static_cast<int>(program_.ops.size()); ++op) {
+    if (group_of_op_[static_cast<size_t>(op)] >= 0) continue;  // fused into an earlier one
+    for (const TensorId id : op_at(op).inputs) {
+      // Given tensors lie row-major unless the op that reads them first says otherwise.
+      const bool chooses = std::holds_alternative<Conv2d>(op_at(op).kind) || std::holds_alternative<MatMul>(op_at(op).kind);
+      if (!chooses && !materialised(id) && program_.tensor(id).producer < 0) {
+        const Tensor& tensor = program_.tensor(id);
+        if (tensor.role != Role::kState) put(id, row_major(tensor.type));
+      }
+    }
+    std::visit(Overloaded{
+                   [&](const MatMul& kind) {
+                     if (op_at(op).phase == Phase::kForward) {
+                       compile_forward_product(op);
+                     } else if (kind.transpose_a) {
+                       compile_matmul_backward_weights(op, {});
+                     } else {
+                       compile_matmul_backward_data(op);
+                     }
+                   },
+                   [&](const Conv2d&) { compile_forward_product(op); },
+                   [&](const Conv2dBackwardData&) { compile_conv_backward_data(op); },
+                   [&](const Conv2dBackwardWeights&) { compile_conv_backward_weights(op, {}); },
+                   [&](const BiasGradient&) {
+                     // The product's gradient from the same dy is computed in one call with its bias's.
+                     for (const int reader : program_.tensor(op_at(op).inputs[0]).readers) {
+                       if (op_at(reader).layer != op_at(op).layer) continue;
+                       if (std::holds_alternative<Conv2dBackwardWeights>(op_at(reader).kind)) {
+                         return compile_conv_backward_weights(reader, op);
+                       }
+                       const auto* product = std::get_if<MatMul>(&op_at(reader).kind);
+                       if (product && product->transpose_a) return compile_matmul_backward_weights(reader, op);
+                     }
+                     throw Unimplemented("a bias gradient apart from a product's");
+                   },
+                   [&](const AddBias&) { throw Unimplemented("a bias apart from a product"); },
+                   [&](const MaxPool2d& kind) { compile_pool(op, kind.window, dnnl::algorithm::pooling_max); },
+                   [&](const MaxPool2dBackward& kind) {
+                     compile_pool_backward(op, kind.window, kind.x_shape, dnnl::algorithm::pooling_max);
+                   },
+                   [&](const AvgPool2d& kind) {
+                     compile_pool(op, kind.window,
+                                  kind.count_include_pad ? dnnl::algorithm::pooling_avg_include_padding
+                                                         : dnnl::algorithm::pooling_avg_exclude_padding);
+                   },
+                   [&](const AvgPool2dBackward& kind) {
+                     compile_pool_backward(op, kind.pool.window, kind.x_shape,
+                                           kind.pool.count_include_pad ? dnnl::algorithm::pooling_avg_include_padding
+                                                                       : dnnl::algorithm::pooling_avg_exclude_padding);
+                   },
+                   [&](const BatchNorm2d&) { compile_batch_norm(op); },
+                   [&](const BatchNorm2dBackward&) { compile_batch_norm_backward(op); },
+                   [&](const Reshape&) { compile_reshape(op); },
+                   [&](const Update&) { compile_update(op); },
+                   [&](const RunningStatistics&) { compile_update(op); },
+                   [&](const SoftmaxCrossEntropy&) { compile_loss(op); },
+                   [&](const SoftmaxCrossEntropyBackward&) { compile_loss(op); },
+                   [&](const MeanSquare&) { compile_loss(op); },
+                   [&](const MeanSquareBackward&) { compile_loss(op); },
+                   [&](const auto&) { compile_pointwise(op); },
+               },
+               op_at(op).kind);
+  }
+}
+
+void OnednnPlan::compile_forward_product(int op) {
+  // A bias, and then a ReLU, that alone read the product run within it.
+  std::vector<int> ops = {op};
+  TensorId output = op_at(op).outputs[0];
+  TensorId bias = kNoTensor;
+  bool relu = false;
+  const auto only_reader = [&]() -> int {
+    const std::vector<int>& readers = program_.tensor(output).readers;
+    return readers.size() == 1 && op_at(readers[0]).phase == Phase::kForward ? readers[0] : -1;
+  };
+  if (const int reader = only_reader(); reader >= 0 && std::holds_alternative<AddBias>(op_at(reader).kind)) {
+    bias = op_at(reader).inputs[1];
+    ops.push_back(reader);
+    output = op_at(reader).outputs[0];
+  }
+  if (const int reader = only_reader(); reader >= 0 && std::holds_alternative<Relu>(op_at(reader).kind)) {
+    relu = true;
+    ops.push_back(reader);
+    output = op_at(reader).outputs[0];
+  }
+  if (bias != kNoTensor && !materialised(bias)) put(bias, vector_of(program_.tensor(bias).type.shape[0]));
+  if (std::holds_alternative<MatMul>(op_at(op).kind)) {
+    compile_matmul(op, std::move(ops), bias, output, relu);
+  } else {
+    compile_conv(op, std::move(ops), bias, output, relu);
+  }
+}
+
+// y = x wᵀ (+ b, ReLU).   x: [N, C]  w: [K, C], column-major  y: [N, K]
+void OnednnPlan::compile_matmul(int op, std::vector<int> ops, TensorId bias, TensorId output, bool relu) {
+  const TensorId x = op_at(op).inputs[0];
+  const TensorId w = op_at(op).inputs[1];
+  if (program_.tensor(w).role != Role::kParameter) throw Unimplemented("a product of two computed matrices");
+  if (!materialised(x)) put(x, row_major(program_.tensor(x).type));
+  if (!materialised(w)) put(w, column_major(program_.tensor(w).type.shape));
+  begin(std::move(ops));
+  put(output, row_major(program_.tensor(output).type));
+  for (const TensorId id : {x, w, output}) touch(id);
+  const int64_t features = program_.tensor(w).type.shape[0];
+  const primitive_attr attr = primitive_attributes(relu);
+  const memory::desc x_desc = row_major(program_.tensor(x).type);
+  const memory::desc y_desc = layout(output).desc();
+  const memory::desc w_desc = layout(w).desc();
+  const memory x_memory = bind_as(x, x_desc);
+  Args args = {{DNNL_ARG_SRC, x_memory}, {DNNL_ARG_DST, bind(output)}};
+
+  const memory::desc row = bias == kNoTensor ? memory::desc() : memory::desc(Dims{1, features}, memory::data_type::f32, Dims{features, 1});
+  const dnnl::matmul::primitive_desc product(engine_, x_desc, transposed(w_desc), row, y_desc, attr);
+  const dnnl::inner_product_forward::primitive_desc inner(engine_, dnnl::prop_kind::forward_training, x_desc, w_desc,
+                                                          bias == kNoTensor ? memory::desc() : vector_of(features), y_desc,
+                                                          attr);
+  Args product_args = args;
+  Args inner_args = args;
+  product_args[DNNL_ARG_WEIGHTS] = bind(w, transposed(w_desc));
+  inner_args[DNNL_ARG_WEIGHTS] = bind(w);
+  if (bias != kNoTensor) {
+    touch(bias);
+    product_args[DNNL_ARG_BIAS] = bind(bias, row);
+    inner_args[DNNL_ARG_BIAS] = bind(bias);
+  }
+  product_args[DNNL_ARG_SCRATCHPAD] = scratch(product.scratchpad_desc());
+  inner_args[DNNL_ARG_SCRATCHPAD] = scratch(inner.scratchpad_desc());
+  end({{"matmul:" + std::string(product.impl_info_str()), executes(dnnl::matmul(product), product_args)},
+       {"inner_product:" + std::string(inner.impl_info_str()),
+        executes(dnnl::inner_product_forward(inner), inner_args)}});
+}
+
+// dx = dy w.   dy: [N, K]  w: [K, C], column-major  dx: [N, C]
+void OnednnPlan::compile_matmul_backward_data(int op) {
+  const TensorId dy = op_at(op).inputs[0];
+  const TensorId w = op_at(op).inputs[1];
+  const TensorId dx = op_at(op).outputs[0];
+  begin({op});
+  put(dx, row_major(program_.tensor(dx).type));
+  for (const TensorId id : {dy, w, dx}) touch(id);
+  const primitive_attr attr = primitive_attributes();
+  const memory::desc dy_desc = row_major(program_.tensor(dy).type);
+  const memory::desc w_desc = layout(w).desc();
+  const memory::desc dx_desc = layout(dx).desc();
+  const memory dy_memory = bind_as(dy, dy_desc);
+  const memory dx_memory = bind(dx);
+  const dnnl::matmul::primitive_desc product(engine_, dy_desc, w_desc, dx_desc, attr);
+  const dnnl::inner_product_forward::primitive_desc hint(engine_, dnnl::prop_kind::forward_training, dx_desc, w_desc,
+                                                         dy_desc, attr);
+  const dnnl::inner_product_backward_data::primitive_desc inner(engine_, dx_desc, w_desc, dy_desc, hint, attr);
+  const Args product_args = {{DNNL_ARG_SRC, dy_memory},
+                             {DNNL_ARG_WEIGHTS, bind(w)},
+                             {DNNL_ARG_DST, dx_memory},
+                             {DNNL_ARG_SCRATCHPAD, scratch(product.scratchpad_desc())}};
+  const Args inner_args = {{DNNL_ARG_DIFF_DST, dy_memory},
+                           {DNNL_ARG_WEIGHTS, bind(w)},
+                           {DNNL_ARG_DIFF_SRC, dx_memory},
+                           {DNNL_ARG_SCRATCHPAD, scratch(inner.scratchpad_desc())}};
+  end({{"inner_product:" + std::string(inner.impl_info_str()),
+        executes(dnnl::inner_product_backward_data(inner), inner_args)},
+       {"matmul:" + std::string(product.impl_info_str()), executes(dnnl::matmul(product), product_args)}});
+}
+
+// dw = dyᵀ x, db = Σ_n dy.   dy: [N, K]  x: [N, C]  dw: [K, C], column-major, so computed as dwᵀ = xᵀ dy  db: [K]
+void OnednnPlan::compile_matmul_backward_weights(int op, std::optional<int> bias_op) {
+  const TensorId dy = op_at(op).inputs[0];
+  const TensorId x = op_at(op).inputs[1];
+  const TensorId dw = op_at(op).outputs[0];
+  const TensorId db = bias_op ? op_at(*bias_op).outputs[0] : kNoTensor;
+  const Shape& dw_shape = program_.tensor(dw).type.shape;
+  const int64_t rows = program_.tensor(dy).type.shape[0];
+  const int64_t features = dw_shape[0];
+  begin(bias_op ? std::vector<int>{*bias_op, op} : std::vector<int>{op});
+  put(dw, column_major(dw_shape));
+  for (const TensorId id : {dy, x, dw}) touch(id);
+  if (db != kNoTensor) {
+    put(db, vector_of(features));
+    touch(db);
+  }
+  const primitive_attr attr = primitive_attributes();
+  const memory::desc dy_desc = row_major(program_.tensor(dy).type);
+  const memory::desc x_desc = row_major(program_.tensor(x).type);
+  const memory::desc dw_desc = layout(dw).desc();
+  const memory dy_memory = bind_as(dy, dy_desc);
+  const memory x_memory = bind_as(x, x_desc);
+
+  const memory::desc no_bias;
+  const memory::desc& db_desc = db == kNoTensor ? no_bias : layout(db).desc();
+  const dnnl::inner_product_forward::primitive_desc hint(engine_, dnnl::prop_kind::forward_training, x_desc, dw_desc,
+                                                         db_desc, dy_desc, attr);
+  const dnnl::inner_product_backward_weights::primitive_desc inner(engine_, x_desc, dw_desc, db_desc, dy_desc, hint, attr);
+  Args inner_args = {{DNNL_ARG_SRC, x_memory},
+                     {DNNL_ARG_DIFF_DST, dy_memory},
+                     {DNNL_ARG_DIFF_WEIGHTS, bind(dw)},
+                     {DNNL_ARG_SCRATCHPAD, scratch(inner.scratchpad_desc())}};
+  if (db != kNoTensor) inner_args[DNNL_ARG_DIFF_BIAS] = bind(db);
+
+  const dnnl::matmul::primitive_desc product(engine_, transposed(x_desc), dy_desc, transposed(dw_desc), attr);
+  const Args product_args = {{DNNL_ARG_SRC, same_bytes(x_memory, transposed(x_desc))},
+                             {DNNL_ARG_WEIGHTS, dy_memory},
+                             {DNNL_ARG_DST, bind(dw, transposed(dw_desc))},
+                             {DNNL_ARG_SCRATCHPAD, scratch(product.scratchpad_desc())}};
+  const auto run_product = executes(dnnl::matmul(product), product_args);
+  end({{"inner_product:" + std::string(inner.impl_info_str()),
+        executes(dnnl::inner_product_backward_weights(inner), inner_args)},
+       {"matmul:" + std::string(product.impl_info_str()), [=, this] {
+          run_product();
+          if (db == kNoTensor) return;
+          bias_gradient(static_cast<const float*>(dy_memory.get_data_handle()), data(db), rows, features);
+        }}});
+}
+
+}  // namespace triphase

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// Compiling convolutions. The forward primitive chooses the layouts of x (where nothing has yet), w and y; the gradients
+// take those. Only the transposed weights that backward_data wants may need a reorder in the step.
+#include "backends/onednn/plan.h"
+
+namespace triphase {
+
+using dnnl::memory;
+using Dims = memory::dims;
+
+namespace {
+
+memory::desc any(const Shape& shape) { return {shape, memory::data_type::f32, memory::format_tag::any}; }
+
+// A convolution's attributes as oneDNN wants them; with groups, weights have a dimension more.
+struct ConvShape {
+  Dims stride, dilation, padding;
+  Shape w;
+
+  ConvShape(const Conv2d& conv, const Shape& w_shape)
+      : stride(conv.window.stride.begin(), conv.window.stride.end()),
+        dilation{conv.window.dilation[0] - 1, conv.window.dilation[1] - 1},
+        padding(conv.window.padding.begin(), conv.window.padding.end()),
+        w(w_shape) {
+    if (conv.groups > 1) w = {conv.groups, w_shape[0] / conv.groups, w_shape[1], w_shape[2], w_shape[3]};
+  }
+};
+
+dnnl::convolution_forward::primitive_desc forward_desc(const dnnl::engine& engine, const ConvShape& conv,
+                                                       const memory::desc& x, const memory::desc& w,
+                                                       const memory::desc& bias, const memory::desc& y, bool relu) {
+  return {engine,      dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct, x, w, bias, y, conv.stride,
+          conv.dilation, conv.padding, conv.padding, primitive_attributes(relu)};
+}
+
+}  // namespace
+
+void OnednnPlan::compile_conv(int op, std::vector<int> ops, TensorId bias, TensorId output, bool relu) {
+  const auto& kind = std::get<Conv2d>(op_at(op).kind);
+  const TensorId x = op_at(op).inputs[0];
+  const TensorId w = op_at(op).inputs[1];
+  const ConvShape conv(kind, program_.tensor(w).type.shape);
+  const memory::desc bias_desc = bias == kNoTensor ? memory::desc() : layout(bias).desc();
+  const memory::desc x_wanted = any(program_.tensor(x).type.shape);
+  const memory::desc w_wanted = materialised(w) ? layout(w).desc() : any(conv.w);
+  const auto forward = forward_desc(engine_, conv, x_wanted, w_wanted, bias_desc,
+                                    any(program_.tensor(output).type.shape), relu);
+  if (!materialised(x)) put(x, forward.src_desc());
+  if (!materialised(w)) put(w, forward.weights_desc());
+  begin(std::move(ops));
+  put(output, forward.dst_desc());
+  for (const TensorId id : {x, w, output}) touch(id);
+  Args args = {{DNNL_ARG_SRC, bind_as(x, forward.src_desc())},
+               {DNNL_ARG_WEIGHTS, bind(w)},
+               {DNNL_ARG_DST, bind(output)},
+               {DNNL_ARG_SCRATCHPAD, scratch(forward.scratchpad_desc())}};
+  if (bias != kNoTensor) {
+    touch(bias);
+    args[DNNL_ARG_BIAS] = bind(bias);
+  }
+  end({{"convolution:" + std::string(forward.impl_info_str()), executes(dnnl::convolution_forward(forward), args)}});
+}
+
+void OnednnPlan::compile_conv_backward_data(int op) {
+  const auto& kind = std::get<Conv2dBackwardData>(op_at(op).kind);
+  const TensorId dy = op_at(op).inputs[0];
+  const TensorId w = op_at(op).inputs[1];
+  const TensorId dx = op_at(op).outputs[0];
+  const ConvShape conv(kind.conv, program_.tensor(w).type.shape);
+  const memory::desc x_desc = any(kind.x_shape);
+  const memory::desc y_desc = any(program_.tensor(dy).type.shape);
+  const auto hint = forward_desc(engine_, conv, x_desc, any(conv.w), memory::desc(), y_desc, false);
+  const dnnl::convolution_backward_data::primitive_desc backward(
+      engine_, dnnl::algorithm::convolution_direct, x_desc, any(conv.w), y_desc, conv.stride, conv.dilation,
+      conv.padding, conv.padding, hint, primitive_attributes());
+  begin({op});
+  put(dx, backward.diff_src_desc());
+  for (const TensorId id : {dy, w, dx}) touch(id);
+  const Args args = {{DNNL_ARG_DIFF_DST, bind_as(dy, backward.diff_dst_desc())},
+                     {DNNL_ARG_WEIGHTS, bind_as(w, backward.weights_desc())},
+                     {DNNL_ARG_DIFF_SRC, bind(dx)},
+                     {DNNL_ARG_SCRATCHPAD, scratch(backward.scratchpad_desc())}};
+  end({{"convolution:" + std::string(backward.impl_info_str()),
+        executes(dnnl::convolution_backward_data(backward), args)}});
+}
+
+void OnednnPlan::compile_conv_backward_weights(int op, std::optional<int> bias_op) {
+  const auto& kind = std::get<Conv2dBackwardWeights>(op_at(op).kind);
+  const TensorId dy = op_at(op).inputs[0];
+  const TensorId x = op_at(op).inputs[1];
+  const TensorId dw = op_at(op).outputs[0];
+  const TensorId db = bias_op ? op_at(*bias_op).outputs[0] : kNoTensor;
+  const ConvShape conv(kind.conv, kind.w_shape);
+  const memory::desc x_desc = any(program_.tensor(x).type.shape);
+  const memory::desc y_desc = any(program_.tensor(dy).type.shape);
+  const memory::desc db_desc = db == kNoTensor ? memory::desc() : vector_of(kind.w_shape[0]);
+  const auto hint = forward_desc(engine_, conv, x_desc, any(conv.w), db_desc, y_desc, false);
+  const dnnl::convolution_backward_weights::primitive_desc backward(
+      engine_, dnnl::algorithm::convolution_direct, x_desc, any(conv.w), db_desc, y_desc, conv.stride, conv.dilation,
+      conv.padding, conv.padding, hint, primitive_attributes());
+  begin(bias_op ? std::vector<int>{*bias_op, op} : std::vector<int>{op});
+  put(dw, backward.diff_weights_desc());
+  for (const TensorId id : {dy, x, dw}) touch(id);
+  Args args = {{DNNL_ARG_SRC, bind_as(x, backward.src_desc())},
+               {DNNL_ARG_DIFF_DST, bind_as(dy, backward.diff_dst_desc())},
+               {DNNL_ARG_DIFF_WEIGHTS, bind(dw)},
+               {DNNL_ARG_SCRATCHPAD, scratch(backward.scratchpad_desc())}};
+  if (db != kNoTensor) {
+    put(db, db_desc);
+    touch(db);
+    args[DNNL_ARG_DIFF_BIAS] = bind(db);
+  }
+  end({{"convolution:" + std::string(backward.impl_info_str()),
+        executes(dnnl::convolution_backward_weights(backward), args)}});
+}
+
+}  // namespace triphase

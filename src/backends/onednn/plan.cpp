@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backends/onednn/plan.h"
+
+#include <omp.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <new>
+
+#include "backends/onednn/kernels.h"
+#include "program/initial.h"
+
+namespace triphase {
+namespace {
+
+constexpr int64_t kAlignment = 64;  // a cache line, and the widest vector
+
+std::byte* allocate_bytes(int64_t count) {
+  constexpr int64_t kHugePage = 2 << 20;
+  const int64_t alignment = count >= kHugePage ? kHugePage : kAlignment;
+  const int64_t rounded = (std::max<int64_t>(count, 1) + alignment - 1) / alignment * alignment;
+  void* data = std::aligned_alloc(static_cast<size_t>(alignment), static_cast<size_t>(rounded));
+  if (!data) throw std::bad_alloc();
+  if (alignment == kHugePage) madvise(data, static_cast<size_t>(rounded), MADV_HUGEPAGE);
+  return static_cast<std::byte*>(data);
+}
+
+// Touches memory first from the threads that will use it; padding must be zero.
+void zero(std::byte* data, int64_t count) {
+  constexpr int64_t kPiece = 1 << 20;
+#pragma omp parallel for schedule(static)
+  for (int64_t begin = 0; begin < count; begin += kPiece) {
+    std::memset(data + begin, 0, static_cast<size_t>(std::min(kPiece, count - begin)));
+  }
+}
+
+double seconds_of(const std::function<void()>& run) {
+  const auto begin = std::chrono::steady_clock::now();
+  run();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+}  // namespace
+
+dnnl::primitive_attr primitive_attributes(bool relu) {
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  if (relu) {
+    dnnl::post_ops post;
+    post.append_eltwise(dnnl::algorithm::eltwise_relu, 0, 0);
+    attr.set_post_ops(post);
+  }
+  return attr;
+}
+
+OnednnPlan::OnednnPlan(const StepProgram& program, const CompileOptions& options)
+    : HostPlan(program), options_(options), places_(program.tensors.size()), group_of_op_(program.ops.size(), -1) {
+  omp_set_num_threads(options.threads);
+  flush_denormals();
+  compile();
+  // A storage lives from the group that first writes it to the last that reads any tensor in it.
+  for (TensorId id = 0; id < static_cast<TensorId>(program.tensors.size()); ++id) {
+    if (place(id).storage < 0) continue;
+    Storage& storage = storages_[static_cast<size_t>(place(id).storage)];
+    const Tensor& tensor = program.tensor(id);
+    if (tensor.producer < 0 || id == program.loss) storage.persistent = true;
+    for (const int reader : tensor.readers) {
+      storage.life.last = std::max(storage.life.last, group_of_op_[static_cast<size_t>(reader)]);
+    }
+  }
+}
+
+MemoryPlan OnednnPlan::memory_plan() const {
+  MemoryPlan plan;
+  std::vector<Lifetime> lives;
+  for (const Storage& storage : storages_) {
+    if (storage.persistent) {
+      plan.persistent_bytes = checked_add(plan.persistent_bytes, storage.life.bytes);
+    } else {
+      lives.push_back(storage.life);
+    }
+  }
+  plan.transient_bytes = pack(lives, kAlignment).bytes;
+  plan.scratch_bytes = scratch_bytes_;
+  return plan;
+}
+
+void OnednnPlan::allocate(uint64_t seed) {
+  seed_ = seed;
+  std::vector<Lifetime> lives;
+  for (const Storage& storage : storages_) {
+    if (!storage.persistent) lives.push_back(storage.life);
+  }
+  const Packing packing = pack(lives, kAlignment);
+  const auto add_block = [&](int64_t count) {
+    blocks_.emplace_back(allocate_bytes(count));
+    zero(blocks_.back().get(), count);
+    return blocks_.back().get();
+  };
+  std::byte* transient = add_block(packing.bytes);
+  std::byte* scratch_data = add_block(scratch_bytes_);
+  size_t next = 0;
+  for (Storage& storage : storages_) {
+    storage.data = storage.persistent ? add_block(storage.life.bytes) : transient + packing.offsets[next++];
+  }
+  for (Binding& binding : bindings_) {
+    binding.memory.set_data_handle(binding.storage < 0 ? scratch_data + binding.offset
+                                                       : storages_[static_cast<size_t>(binding.storage)].data);
+  }
+  fill(/*only_replaced=*/false);
+  choose_candidates();
+}
+
+void OnednnPlan::restore() {
+  fill(/*only_replaced=*/true);
+  rewind();
+}
+
+void OnednnPlan::fill(bool only_replaced) {
+  for (TensorId id = 0; id < static_cast<TensorId>(program_.tensors.size()); ++id) {
+    const Tensor& tensor = program_.tensor(id);
+    const bool given = tensor.producer < 0 && tensor.role != Role::kScalars && place(id).storage >= 0;
+    if (!given || (only_replaced && tensor.next == kNoTensor)) continue;
+    const InitialValues initial(program_, id, seed_);
+    if (tensor.type.dtype == DType::kS32) {
+      auto* values = reinterpret_cast<int32_t*>(bytes(id));
+      layout(id).for_each([&](int64_t i, int64_t offset) { values[offset] = static_cast<int32_t>(initial(i)); });
+    } else {
+      float* values = data(id);
+      layout(id).for_each([&](int64_t i, int64_t offset) { values[offset] = static_cast<float>(initial(i)); });
+    }
+  }
+}
+
+double OnednnPlan::read(TensorId id, int64_t index) const {
+  const int64_t offset = layout(id).offset(index);
+  switch (program_.tensor(id).type.dtype) {
+    case DType::kF32: return data(id)[offset];
+    case DType::kS32: return reinterpret_cast<const int32_t*>(bytes(id))[offset];
+    case DType::kU8: return static_cast<double>(bytes(id)[offset]);
+  }
+  return 0;
+}
+
+void OnednnPlan::begin_step(const std::vector<double>& scalars) {
+  if (place(program_.scalars).storage < 0) return;
+  std::ranges::transform(scalars, data(program_.scalars), [](double value) { return static_cast<float>(value); });
+}
+
+void OnednnPlan::put(TensorId id, const dnnl::memory::desc& desc, TensorId alias) {
+  Place& slot = places_[static_cast<size_t>(id)];
+  slot.layout = std::make_shared<Layout>(desc);
+  if (alias != kNoTensor) {
+    slot.storage = place(alias).storage;
+    return;
+  }
+  slot.storage = static_cast<int>(storages_.size());
+  storages_.push_back({{slot.layout->bytes(), group_index(), group_index()}});
+}
+
+bool OnednnPlan::dies_at(TensorId id, int op) const {
+  for (TensorId other = 0; other < static_cast<TensorId>(places_.size()); ++other) {
+    if (place(other).storage != place(id).storage) continue;
+    const Tensor& tensor = program_.tensor(other);
+    if (tensor.producer < 0 || (!tensor.readers.empty() && tensor.readers.back() > op)) return false;
+  }
+  return true;
+}
+
+float* OnednnPlan::data(TensorId id) const { return reinterpret_cast<float*>(bytes(id)); }
+
+dnnl::memory OnednnPlan::bind(TensorId id, const dnnl::memory::desc& view) {
+  bindings_.push_back({dnnl::memory(view, engine_, DNNL_MEMORY_NONE), place(id).storage});
+  return bindings_.back().memory;
+}
+
+dnnl::memory OnednnPlan::bind_as(TensorId id, const dnnl::memory::desc& wanted) {
+  if (layout(id).desc() == wanted) return bind(id);
+  const dnnl::memory from = bind(id);
+  const dnnl::memory to = scratch(wanted);
+  pending_.group.traffic_bytes += layout(id).bytes() + static_cast<int64_t>(wanted.get_size());
+  pending_.before.push_back(executes(dnnl::reorder(from, to), {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}}));
+  return to;
+}
+
+dnnl::memory OnednnPlan::same_bytes(const dnnl::memory& memory, const dnnl::memory::desc& view) {
+  const auto bound = std::ranges::find_if(bindings_, [&](const Binding& b) { return b.memory.get() == memory.get(); });
+  Binding alias = *bound;
+  alias.memory = dnnl::memory(view, engine_, DNNL_MEMORY_NONE);
+  bindings_.push_back(alias);
+  return alias.memory;
+}
+
+dnnl::memory OnednnPlan::scratch(const dnnl::memory::desc& desc) {
+  bindings_.push_back({dnnl::memory(desc, engine_, DNNL_MEMORY_NONE), -1, pending_.scratch_bytes});
+  const auto size = static_cast<int64_t>(desc.get_size());
+  pending_.scratch_bytes += (size + kAlignment - 1) / kAlignment * kAlignment;
+  return bindings_.back().memory;
+}
+
+std::function<void()> OnednnPlan::executes(const dnnl::primitive& primitive, const Args& args) const {
+  return [primitive, args, stream = stream_] { primitive.execute(stream, args); };
+}
+
+void OnednnPlan::begin(std::vector<int> ops) {
+  pending_ = {};
+  for (const int op : ops) group_of_op_[static_cast<size_t>(op)] = group_index();
+  pending_.group.ops = std::move(ops);
+}
+
+void OnednnPlan::touch(TensorId id) { pending_.group.traffic_bytes += layout(id).bytes(); }
+
+void OnednnPlan::end(std::vector<Candidate> candidates) {
+  scratch_bytes_ = std::max(scratch_bytes_, pending_.scratch_bytes);
+  for (Candidate& candidate : candidates) {
+    if (pending_.before.empty()) break;
+    candidate.implementation += "+reorder";
+    candidate.run = [before = pending_.before, run = std::move(candidate.run)] {
+      for (const auto& reorder : before) reorder();
+      run();
+    };
+  }
+  pending_.group.implementation = candidates.front().implementation;
+  const size_t index = groups().size();
+  candidates_.push_back(std::move(candidates));
+  chosen_.push_back(0);
+  add_group(std::move(pending_.group), [this, index] { candidates_[index][chosen_[index]].run(); });
+}
+
+void OnednnPlan::choose_candidates() {
+  constexpr double kClearlyFaster = 0.95;
+  constexpr double kEnough_s = 0.02;
+  constexpr int kMostRounds = 15;
+  for (size_t g = 0; g < candidates_.size(); ++g) {
+    std::vector<Candidate>& candidates = candidates_[g];
+    if (candidates.size() < 2) continue;
+    std::vector<double> best_s(candidates.size(), 1e300);
+    double spent_s = 0;
+    for (int round = 0; round < kMostRounds && (round < 2 || spent_s < kEnough_s * static_cast<double>(round)); ++round) {
+      for (size_t c = 0; c < candidates.size(); ++c) {
+        const double elapsed_s = seconds_of(candidates[c].run);
+        best_s[c] = std::min(best_s[c], elapsed_s);
+        spent_s += elapsed_s;
+      }
+      if (spent_s > 1) break;
+    }
+    for (size_t c = 1; c < candidates.size(); ++c) {
+      if (best_s[c] < kClearlyFaster * best_s[chosen_[g]]) chosen_[g] = c;
+    }
+    set_implementation(g, candidates[chosen_[g]].implementation);
+  }
+}
+
+}  // namespace triphase

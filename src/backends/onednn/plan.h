@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+// A compiled step on oneDNN. Compiling walks the program once: it fuses, picks a layout for every tensor from what the
+// primitives ask for, shares memory by liveness, and leaves one closure a group. Weights of linear layers lie as
+// [in, out] matrices, which serves all three products and the update without a reorder; convolutions choose their own
+// (format_tag::any), and gradients take the layout of what they are the gradient of.
+#pragma once
+
+#include <dnnl.hpp>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <unordered_map>
+
+#include "backends/host_plan.h"
+#include "backends/onednn/layout.h"
+#include "program/liveness.h"
+
+namespace triphase {
+
+// What this backend has no way to run; becomes Unsupported.
+class Unimplemented : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// The caller's scratchpad, and a ReLU on the result where asked.
+dnnl::primitive_attr primitive_attributes(bool relu = false);
+
+class OnednnPlan : public HostPlan {
+ public:
+  OnednnPlan(const StepProgram& program, const CompileOptions& options);
+
+  MemoryPlan memory_plan() const override;
+  void allocate(uint64_t seed) override;
+  void restore() override;
+  bool materialised(TensorId id) const override { return place(id).layout != nullptr; }
+  double read(TensorId id, int64_t index) const override;
+
+ protected:
+  void begin_step(const std::vector<double>& scalars) override;
+
+ private:
+  using Args = std::unordered_map<int, dnnl::memory>;
+
+  // Where a tensor's elements are. Tensors that alias (views, updates in place) share a storage.
+  struct Place {
+    int storage = -1;
+    std::shared_ptr<const Layout> layout;  // null for what fusion keeps in registers
+  };
+  struct Storage {
+    Lifetime life;
+    bool persistent = false;
+    std::byte* data = nullptr;
+  };
+  // A memory object whose address is known only after allocate().
+  struct Binding {
+    dnnl::memory memory;
+    int storage = -1;       // -1: scratch
+    int64_t offset = 0;     // into scratch
+  };
+  // One way to compute a group. Where there are several, allocate() times them and keeps the first unless another is
+  // clearly faster.
+  struct Candidate {
+    std::string implementation;
+    std::function<void()> run;
+  };
+  // The group that is being compiled: its scratch and its traffic.
+  struct Pending {
+    Group group;
+    int64_t scratch_bytes = 0;
+    std::vector<std::function<void()>> before;  // inserted reorders
+  };
+  struct FreeDeleter {
+    void operator()(std::byte* data) const { std::free(data); }
+  };
+  using Block = std::unique_ptr<std::byte, FreeDeleter>;
+
+  // One function a kind of op; `op` is its index. In compile.cpp:
+  void compile();
+  void compile_forward_product(int op);
+  void compile_matmul(int op, std::vector<int> ops, TensorId bias, TensorId output, bool relu);
+  void compile_matmul_backward_data(int op);
+  void compile_matmul_backward_weights(int op, std::optional<int> bias_op);
+  // convolution.cpp
+  void compile_conv(int op, std::vector<int> ops, TensorId bias, TensorId output, bool relu);
+  void compile_conv_backward_data(int op);
+  void compile_conv_backward_weights(int op, std::optional<int> bias_op);
+  // pool_and_norm.cpp
+  void compile_pool(int op, const Window& window, dnnl::algorithm algorithm);
+  void compile_pool_backward(int op, const Window& window, const Shape& x_shape, dnnl::algorithm algorithm);
+  void compile_batch_norm(int op);
+  void compile_batch_norm_backward(int op);
+  // elementwise.cpp
+  void compile_pointwise(int op);
+  void compile_reshape(int op);
+  void compile_loss(int op);
+  void compile_update(int op);
+
+  const Op& op_at(int op) const { return program_.ops[static_cast<size_t>(op)]; }
+  const Place& place(TensorId id) const { return places_[static_cast<size_t>(id)]; }
+  const Layout& layout(TensorId id) const { return *place(id).layout; }
+  int group_index() const { return static_cast<int>(groups().size()); }
+
+  // Gives a tensor its layout and a storage of its own, or that of `alias`.
+  void put(TensorId id, const dnnl::memory::desc& desc, TensorId alias = kNoTensor);
+  // Whether nothing reads `id`'s storage after `op`, so that the op may write over it.
+  bool dies_at(TensorId id, int op) const;
+  // The stored elements, once allocated; f32 unless said.
+  float* data(TensorId id) const;
+  std::byte* bytes(TensorId id) const { return storages_[static_cast<size_t>(place(id).storage)].data; }
+
+  // Memory objects for primitives: of a tensor as it lies, seen as another desc of the same bytes, or in another layout
+  // by a reorder inserted into the pending group.
+  dnnl::memory bind(TensorId id) { return bind(id, layout(id).desc()); }
+  dnnl::memory bind(TensorId id, const dnnl::memory::desc& view);
+  dnnl::memory bind_as(TensorId id, const dnnl::memory::desc& wanted);
+  // Another view of whatever `memory` is bound to.
+  dnnl::memory same_bytes(const dnnl::memory& memory, const dnnl::memory::desc& view);
+  dnnl::memory scratch(const dnnl::memory::desc& desc);
+  std::function<void()> executes(const dnnl::primitive& primitive, const Args& args) const;
+
+  void begin(std::vector<int> ops);
+  void touch(TensorId id);  // counts an operand's planned traffic
+  // Ends the pending group. Candidates of one group share its scratch and reorders.
+  void end(std::vector<Candidate> candidates);
+  void choose_candidates();
+  void fill(bool only_replaced);
+
+  dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
+  dnnl::stream stream_{engine_};
+  CompileOptions options_;
+  std::vector<Place> places_;        // by tensor
+  std::vector<Storage> storages_;
+  std::vector<Binding> bindings_;
+  std::vector<int> group_of_op_;
+  std::vector<std::vector<Candidate>> candidates_;  // by group
+  std::vector<size_t> chosen_;                      // by group
+  Pending pending_;
+  int64_t scratch_bytes_ = 0;
+  std::vector<Block> blocks_;
+  uint64_t seed_ = 0;
+};
+
+}  // namespace triphase

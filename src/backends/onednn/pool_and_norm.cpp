@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// Compiling pooling and batch normalisation, in whatever layout their input has.
+#include "backends/onednn/plan.h"
+
+namespace triphase {
+
+using dnnl::memory;
+using Dims = memory::dims;
+
+namespace {
+
+struct PoolShape {
+  Dims stride, kernel, padding;
+  Dims dilation = {0, 0};
+
+  explicit PoolShape(const Window& window)
+      : stride(window.stride.begin(), window.stride.end()),
+        kernel(window.kernel.begin(), window.kernel.end()),
+        padding(window.padding.begin(), window.padding.end()) {}
+};
+
+dnnl::pooling_forward::primitive_desc forward_desc(const dnnl::engine& engine, const PoolShape& pool,
+                                                   dnnl::algorithm algorithm, const memory::desc& x, const Shape& y) {
+  return {engine,
+          dnnl::prop_kind::forward_training,
+          algorithm,
+          x,
+          memory::desc(y, memory::data_type::f32, memory::format_tag::any),
+          pool.stride,
+          pool.kernel,
+          pool.dilation,
+          pool.padding,
+          pool.padding,
+          primitive_attributes()};
+}
+
+const auto kAffine = dnnl::normalization_flags::use_scale | dnnl::normalization_flags::use_shift;
+
+}  // namespace
+
+void OnednnPlan::compile_pool(int op, const Window& window, dnnl::algorithm algorithm) {
+  const TensorId x = op_at(op).inputs[0];
+  const TensorId y = op_at(op).outputs[0];
+  const auto forward = forward_desc(engine_, PoolShape(window), algorithm, layout(x).desc(), program_.tensor(y).type.shape);
+  begin({op});
+  put(y, forward.dst_desc());
+  touch(x);
+  touch(y);
+  Args args = {{DNNL_ARG_SRC, bind(x)},
+               {DNNL_ARG_DST, bind(y)},
+               {DNNL_ARG_SCRATCHPAD, scratch(forward.scratchpad_desc())}};
+  if (algorithm == dnnl::algorithm::pooling_max) {
+    const TensorId tap = op_at(op).outputs[1];
+    const memory::desc workspace = forward.workspace_desc();
+    const bool narrow = workspace.get_data_type() == memory::data_type::u8;
+    if (workspace.get_dims() != program_.tensor(tap).type.shape || narrow != (program_.tensor(tap).type.dtype == DType::kU8)) {
+      throw Unimplemented("a max-pool workspace that is not one tap an output");
+    }
+    put(tap, workspace);
+    touch(tap);
+    args[DNNL_ARG_WORKSPACE] = bind(tap);
+  }
+  end({{"pooling:" + std::string(forward.impl_info_str()), executes(dnnl::pooling_forward(forward), args)}});
+}
+
+void OnednnPlan::compile_pool_backward(int op, const Window& window, const Shape& x_shape, dnnl::algorithm algorithm) {
+  const TensorId dy = op_at(op).inputs[0];
+  const TensorId dx = op_at(op).outputs[0];
+  const PoolShape pool(window);
+  // The gradient of x in x's layout: that of the forward op, found through the taps it wrote or dy's own layout.
+  const memory::desc dy_desc = layout(dy).desc();
+  const memory::desc any_x(x_shape, memory::data_type::f32, memory::format_tag::any);
+  const bool max = algorithm == dnnl::algorithm::pooling_max;
+  memory::desc y_desc = dy_desc;
+  memory::desc x_desc;
+  for (const Op& forward_op : program_.ops) {
+    const bool same = max ? !forward_op.outputs.empty() && forward_op.outputs.back() == op_at(op).inputs[1]
+                          : std::holds_alternative<AvgPool2d>(forward_op.kind) && forward_op.layer == op_at(op).layer;
+    if (!same) continue;
+    x_desc = layout(forward_op.inputs[0]).desc();
+    y_desc = layout(forward_op.outputs[0]).desc();
+    break;
+  }
+  const auto hint = forward_desc(engine_, pool, algorithm, x_desc, program_.tensor(dy).type.shape);
+  const dnnl::pooling_backward::primitive_desc backward(engine_, algorithm, x_desc, y_desc, pool.stride, pool.kernel,
+                                                        pool.dilation, pool.padding, pool.padding, hint,
+                                                        primitive_attributes());
+  begin({op});
+  put(dx, x_desc);
+  touch(dy);
+  touch(dx);
+  Args args = {{DNNL_ARG_DIFF_DST, bind_as(dy, y_desc)},
+               {DNNL_ARG_DIFF_SRC, bind(dx)},
+               {DNNL_ARG_SCRATCHPAD, scratch(backward.scratchpad_desc())}};
+  if (max) {
+    touch(op_at(op).inputs[1]);
+    args[DNNL_ARG_WORKSPACE] = bind(op_at(op).inputs[1]);
+  }
+  end({{"pooling:" + std::string(backward.impl_info_str()), executes(dnnl::pooling_backward(backward), args)}});
+}
+
+void OnednnPlan::compile_batch_norm(int op) {
+  const auto& kind = std::get<BatchNorm2d>(op_at(op).kind);
+  const std::vector<TensorId>& in = op_at(op).inputs;
+  const std::vector<TensorId>& out = op_at(op).outputs;
+  const memory::desc x_desc = layout(in[0]).desc();
+  const dnnl::batch_normalization_forward::primitive_desc forward(
+      engine_, dnnl::prop_kind::forward_training, x_desc, x_desc, static_cast<float>(kind.epsilon), kAffine,
+      primitive_attributes());
+  begin({op});
+  put(out[0], x_desc);
+  put(out[1], forward.mean_desc());
+  put(out[2], forward.variance_desc());
+  for (const TensorId id : {in[0], in[1], in[2], out[0], out[1], out[2]}) touch(id);
+  end({{"batch_normalization:" + std::string(forward.impl_info_str()),
+        executes(dnnl::batch_normalization_forward(forward), {{DNNL_ARG_SRC, bind(in[0])},
+                                                              {DNNL_ARG_SCALE, bind(in[1])},
+                                                              {DNNL_ARG_SHIFT, bind(in[2])},
+                                                              {DNNL_ARG_DST, bind(out[0])},
+                                                              {DNNL_ARG_MEAN, bind(out[1])},
+                                                              {DNNL_ARG_VARIANCE, bind(out[2])},
+                                                              {DNNL_ARG_SCRATCHPAD, scratch(forward.scratchpad_desc())}})}});
+}
+
+void OnednnPlan::compile_batch_norm_backward(int op) {
+  const auto& kind = std::get<BatchNorm2dBackward>(op_at(op).kind);
+  const TensorId dy = op_at(op).inputs[0];
+  const TensorId x = op_at(op).inputs[1];
+  const TensorId gamma = op_at(op).inputs[2];
+  const std::vector<TensorId>& out = op_at(op).outputs;
+  const memory::desc x_desc = layout(x).desc();
+  const dnnl::batch_normalization_forward::primitive_desc hint(engine_, dnnl::prop_kind::forward_training, x_desc, x_desc,
+                                                               static_cast<float>(kind.epsilon), kAffine,
+                                                               primitive_attributes());
+  const dnnl::batch_normalization_backward::primitive_desc backward(engine_, dnnl::prop_kind::backward, x_desc, x_desc,
+                                                                    x_desc, static_cast<float>(kind.epsilon), kAffine,
+                                                                    hint, primitive_attributes());
+  begin({op});
+  const memory::desc channels = vector_of(program_.tensor(gamma).type.shape[0]);
+  put(out[0], channels);
+  put(out[1], channels);
+  if (kind.data_gradient) put(out[2], x_desc);
+  for (const TensorId id : op_at(op).inputs) touch(id);
+  for (const TensorId id : out) touch(id);
+  end({{"batch_normalization:" + std::string(backward.impl_info_str()),
+        executes(dnnl::batch_normalization_backward(backward),
+                 {{DNNL_ARG_SRC, bind(x)},
+                  {DNNL_ARG_DIFF_DST, bind_as(dy, x_desc)},
+                  {DNNL_ARG_SCALE, bind(gamma)},
+                  {DNNL_ARG_MEAN, bind(op_at(op).inputs[3])},
+                  {DNNL_ARG_VARIANCE, bind(op_at(op).inputs[4])},
+                  {DNNL_ARG_DIFF_SRC, kind.data_gradient ? bind(out[2]) : scratch(x_desc)},
+                  {DNNL_ARG_DIFF_SCALE, bind(out[0])},
+                  {DNNL_ARG_DIFF_SHIFT, bind(out[1])},
+                  {DNNL_ARG_SCRATCHPAD, scratch(backward.scratchpad_desc())}})}});
+}
+
+}  // namespace triphase

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backends/reference/reference.h"
+
+#include "backends/host_plan.h"
+#include "backends/reference/interpreter.h"
+#include "program/initial.h"
+
+namespace triphase {
+namespace {
+
+class ReferencePlan : public HostPlan {
+ public:
+  explicit ReferencePlan(const StepProgram& program) : HostPlan(program), interpreter_(program) {
+    for (size_t i = 0; i < program.ops.size(); ++i) {
+      const Op& op = program.ops[i];
+      add_group({{static_cast<int>(i)}, "reference:f64", cost(program, op).traffic_bytes * 2},
+                [this, &op] { interpreter_.run(op); });
+    }
+  }
+
+  MemoryPlan memory_plan() const override {
+    MemoryPlan plan;
+    for (const Tensor& tensor : program_.tensors) {
+      const int64_t bytes = checked_mul(element_count(tensor.type.shape), int64_t{sizeof(double)});
+      (tensor.producer < 0 ? plan.persistent_bytes : plan.transient_bytes) += bytes;
+    }
+    return plan;
+  }
+
+  void allocate(uint64_t seed) override {
+    seed_ = seed;
+    fill([](const Tensor&) { return true; });
+  }
+
+  void restore() override {
+    fill([](const Tensor& tensor) { return tensor.next != kNoTensor; });
+    rewind();
+  }
+
+  bool materialised(TensorId) const override { return true; }
+  double read(TensorId id, int64_t index) const override { return interpreter_[id][static_cast<size_t>(index)]; }
+
+ protected:
+  void begin_step(const std::vector<double>& scalars) override {
+    if (stepped_) interpreter_.advance();
+    stepped_ = true;
+    interpreter_[program_.scalars] = scalars;
+  }
+
+ private:
+  template <class Filter>
+  void fill(Filter filter) {
+    for (TensorId id = 0; id < static_cast<TensorId>(program_.tensors.size()); ++id) {
+      const Tensor& tensor = program_.tensor(id);
+      if (tensor.producer >= 0 || tensor.role == Role::kScalars || !filter(tensor)) continue;
+      const InitialValues initial(program_, id, seed_);
+      std::vector<double>& values = interpreter_[id];
+      values.resize(static_cast<size_t>(element_count(tensor.type.shape)));
+      for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(initial(static_cast<int64_t>(i)));
+    }
+    stepped_ = false;
+  }
+
+  Interpreter<double> interpreter_;
+  uint64_t seed_ = 0;
+  bool stepped_ = false;
+};
+
+class ReferenceBackend : public Backend {
+ public:
+  std::string name() const override { return "reference"; }
+  std::vector<std::pair<std::string, std::string>> versions() const override { return {}; }
+  std::variant<std::unique_ptr<Plan>, Unsupported> compile(const StepProgram& program, const CompileOptions&) override {
+    return std::make_unique<ReferencePlan>(program);
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_reference_backend() { return std::make_unique<ReferenceBackend>(); }
+
+}  // namespace triphase

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "measure/verify.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "core/random.h"
+#include "measure/element.h"
+
+namespace triphase {
+namespace {
+
+constexpr int64_t kMostElements = 2048;      // sampled of one output
+constexpr int64_t kFewestElements = 32;
+constexpr int64_t kMostReads = 8'000'000;    // for one output
+
+struct Expectation {
+  int op = 0;
+  TensorId tensor = kNoTensor;
+  int64_t index = 0;
+  Element element;
+};
+
+std::vector<int64_t> chosen_indices(int64_t count, int64_t work, VerifyMode mode, uint64_t stream) {
+  std::vector<int64_t> indices;
+  const int64_t wanted = std::clamp(kMostReads / std::max<int64_t>(work, 1), kFewestElements, kMostElements);
+  if (mode == VerifyMode::kFull || count <= wanted) {
+    for (int64_t i = 0; i < count; ++i) indices.push_back(i);
+    return indices;
+  }
+  indices = {0, count - 1};
+  for (int64_t i = 2; i < wanted; ++i) {
+    indices.push_back(static_cast<int64_t>(random_bits(stream, static_cast<uint64_t>(i)) % static_cast<uint64_t>(count)));
+  }
+  return indices;
+}
+
+std::string describe_fault(const StepProgram& program, const Expectation& expected, double found) {
+  const Op& op = program.ops[static_cast<size_t>(expected.op)];
+  return program.layers[static_cast<size_t>(op.layer)].name + ": " + std::string(name_of(op.kind)) + " wrote " +
+         std::to_string(found) + " to element " + std::to_string(expected.index) + " of " +
+         program.tensor(expected.tensor).name + " where float64 has " + std::to_string(expected.element.value) +
+         " (bound " + std::to_string(expected.element.bound()) + ")";
+}
+
+// Watches one step: before each group it recomputes what the group should write, after it compares.
+class Checker {
+ public:
+  Checker(const StepProgram& program, Plan& plan, VerifyMode mode, uint64_t seed)
+      : program_(program), plan_(plan), mode_(mode), seed_(seed), evaluator_(program, plan) {}
+
+  void before(int group) {
+    expectations_.clear();
+    evaluator_.forget();
+    for (const int op : plan_.groups()[static_cast<size_t>(group)].ops) {
+      const std::vector<TensorId>& outputs = program_.ops[static_cast<size_t>(op)].outputs;
+      for (size_t o = 0; o < outputs.size(); ++o) {
+        if (!plan_.materialised(outputs[o])) continue;
+        const int64_t count = element_count(program_.tensor(outputs[o]).type.shape);
+        const uint64_t stream = random_stream(program_.tensor(outputs[o]).name, seed_);
+        for (const int64_t index : chosen_indices(count, evaluator_.work(op, o), mode_, stream)) {
+          expectations_.push_back({op, outputs[o], index, evaluator_.evaluate(op, o, index)});
+        }
+      }
+    }
+  }
+
+  void after(int group, Verification& result) {
+    for (const Expectation& expected : expectations_) {
+      const double found = plan_.read(expected.tensor, expected.index);
+      const double error = std::abs(found - expected.element.value) / expected.element.bound();
+      if (!(error <= result.max_error_over_bound)) result.max_error_over_bound = error;
+      if (!(error <= 1) && result.failure.empty()) result.failure = describe_fault(program_, expected, found);
+      note_gradient(expected, found);
+    }
+    result.elements_checked += static_cast<int64_t>(expectations_.size());
+    const auto ops = static_cast<int>(plan_.groups()[static_cast<size_t>(group)].ops.size());
+    (expectations_.empty() ? result.ops_unchecked : result.ops_checked) += ops;
+  }
+
+  // The learning rate at which the first step should lower the loss by `fall`.
+  double learning_rate(double fall) const {
+    double descent = 0;  // per unit of learning rate
+    for (const auto& [tensor, sums] : gradients_) {
+      const auto count = static_cast<double>(element_count(program_.tensor(tensor).type.shape));
+      descent += (signed_step() ? sums.absolute : sums.square) / sums.elements * count;
+    }
+    return descent > 0 ? fall / descent : 0;
+  }
+
+ private:
+  struct GradientSums {
+    double square = 0, absolute = 0, elements = 0;
+  };
+
+  // Optimizers that divide by the gradient's size move each parameter by about the learning rate, ten times it at first
+  // for RMSProp.
+  bool signed_step() const {
+    return !std::holds_alternative<Sgd>(program_.optimizer) && !std::holds_alternative<Momentum>(program_.optimizer) &&
+           !std::holds_alternative<Nesterov>(program_.optimizer);
+  }
+
+  void note_gradient(const Expectation& expected, double found) {
+    const std::vector<int>& readers = program_.tensor(expected.tensor).readers;
+    const auto updates = [&](int op) { return std::holds_alternative<Update>(program_.ops[static_cast<size_t>(op)].kind); };
+    if (program_.tensor(expected.tensor).role != Role::kGradient || !std::ranges::any_of(readers, updates)) return;
+    GradientSums& sums = gradients_[expected.tensor];
+    sums.square += found * found;
+    sums.absolute += std::abs(found);
+    sums.elements += 1;
+  }
+
+  const StepProgram& program_;
+  Plan& plan_;
+  VerifyMode mode_;
+  uint64_t seed_;
+  ElementEvaluator evaluator_;
+  std::vector<Expectation> expectations_;
+  std::map<TensorId, GradientSums> gradients_;
+};
+
+}  // namespace
+
+Verification verify(const StepProgram& program, Plan& plan, VerifyMode mode, uint64_t seed) {
+  Verification result;
+  if (mode == VerifyMode::kOff) return result;
+  Checker checker(program, plan, mode, seed);
+  plan.run_observed([&](int group) { checker.before(group); }, [&](int group) { checker.after(group, result); });
+  result.first_loss = result.last_loss = plan.read(program.loss, 0);
+
+  // A step that goes against the gradient, or nowhere, never lowers the loss; too long a step may fail to, so that a
+  // second attempt takes a tenth of it.
+  constexpr double kFall = 0.02;
+  constexpr int kSteps = 3;
+  double rate = checker.learning_rate(kFall * result.first_loss);
+  bool fell = rate == 0;  // nothing to learn, as with all gradients zero
+  for (int attempt = 0; attempt < 2 && !fell; ++attempt, rate /= 10) {
+    plan.restore();
+    plan.set_learning_rate(rate);
+    std::vector<double> stamps;
+    for (int step = 0; step < kSteps; ++step) plan.run_step(Marks::kNone, stamps);
+    result.last_loss = plan.read(program.loss, 0);
+    fell = result.last_loss < result.first_loss;
+  }
+  if (!fell && result.failure.empty()) {
+    result.failure = "the loss does not fall: " + std::to_string(result.first_loss) + " at first, " +
+                     std::to_string(result.last_loss) + " after " + std::to_string(kSteps) + " steps";
+  }
+  plan.restore();
+  return result;
+}
+
+}  // namespace triphase
