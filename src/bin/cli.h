@@ -13,24 +13,25 @@ namespace triphase {
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitBadInput = 2;
 
-// Runs `body` after `app` has parsed the flags; gives the exit code.
+// Runs `body`, which parses flags and works, and gives the exit code.
 template <class Body>
-int run_main(CLI::App& app, int argc, char** argv, Body body) {
+int guarded(const CLI::App& app, Body body) {
+  const auto complain = [&](const std::string& text) {
+    std::fprintf(stderr, "%s: %s\n", app.get_name().c_str(), text.c_str());
+    return kExitBadInput;
+  };
   try {
-    app.parse(argc, argv);
     return body();
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help
-    std::fprintf(stderr, "%s: %s (--help lists the flags)\n", app.get_name().c_str(), error.what());
+    return complain(std::string(error.what()) + " (--help lists the flags)");
   } catch (const InputError& error) {
-    std::fprintf(stderr, "%s: %s\n", app.get_name().c_str(), error.what());
+    return complain(error.what());
   } catch (const SizeOverflow& error) {
-    std::fprintf(stderr, "%s: expected smaller sizes, found %s\n", app.get_name().c_str(), error.what());
+    return complain(std::string("expected smaller sizes, found ") + error.what());
   } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "%s: the description alone does not fit in memory; make the model smaller\n",
-                 app.get_name().c_str());
+    return complain("the description alone does not fit in memory; make the model or the suite smaller");
   }
-  return kExitBadInput;
 }
 
 }  // namespace triphase

@@ -31,7 +31,8 @@ int main(int argc, char** argv) {
   app.add_option("--format", flags.format, "table for people, json for programs")
       ->check(CLI::IsMember({"table", "json"}))
       ->capture_default_str();
-  return triphase::run_main(app, argc, argv, [&] {
+  return triphase::guarded(app, [&] {
+    app.parse(argc, argv);
     const triphase::Network network =
         triphase::load_network(triphase::parse_model_spec(flags.model), triphase::benchmarks_folder() + "/models");
     const triphase::StepProgram program =

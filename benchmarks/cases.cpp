@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cases.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "backends/reference/reference.h"
+#include "core/error.h"
+#include "model/files.h"
+#ifdef TRIPHASE_ONEDNN
+#include "backends/onednn/onednn.h"
+#endif
+
+namespace triphase {
+namespace {
+
+// Setting up, verifying and a dozen steps at the pace of an ordinary two-core machine.
+double guess_s(const StepProgram& program, double time_per_case_s) {
+  constexpr double kFlopPerSecond = 1.5e11;
+  constexpr double kBytesPerSecond = 2e10;
+  constexpr double kFillBytesPerSecond = 4e8;
+  constexpr double kSteps = 8;
+  Cost sum;
+  for (const auto& [phase, cost] : totals(program).phases) sum += cost;
+  const double step_s = static_cast<double>(sum.flop) / kFlopPerSecond + static_cast<double>(sum.traffic_bytes) / kBytesPerSecond;
+  const double fill_s = static_cast<double>(logical_memory(program).parameters) / kFillBytesPerSecond;
+  return 0.5 + 2 * fill_s + 4 * step_s + std::max(time_per_case_s, kSteps * step_s);
+}
+
+void require_dtype(const std::string& dtype) {
+  static const std::set<std::string> known = {"f32", "tf32", "bf16", "f16"};
+  if (!known.contains(dtype)) throw InputError("dtype", "one of f32, tf32, bf16, f16", "'" + dtype + "'");
+}
+
+std::vector<CaseSpec> specs_of(const Selection& selection) {
+  std::vector<CaseSpec> specs;
+  if (!selection.suite.empty()) {
+    const std::string path = find_json(selection.suite, benchmarks_folder() + "/suites", "suite");
+    try {
+      specs = parse_suite(read_json(path));
+    } catch (const InputError& error) {
+      const std::string text = error.what();
+      throw text.starts_with(path) ? error : InputError(path, text);
+    }
+  }
+  for (const std::string& model : selection.models) {
+    for (const int64_t batch : parse_range(selection.batch, "--batch")) {
+      for (const std::string& optimizer : selection.optimizers) {
+        for (const std::string& dtype : selection.dtypes) specs.push_back({parse_model_spec(model), batch, optimizer, dtype});
+      }
+    }
+  }
+  return specs;
+}
+
+}  // namespace
+
+std::variant<std::unique_ptr<Backend>, Unsupported> make_backend(const std::string& name) {
+  if (name == "reference") return make_reference_backend();
+  if (name == "onednn") {
+#ifdef TRIPHASE_ONEDNN
+    return make_onednn_backend();
+#else
+    return Unsupported{"this build has no oneDNN backend (scripts/setup installs oneDNN; then configure anew)"};
+#endif
+  }
+  if (name == "cuda") return Unsupported{"this build has no CUDA backend"};
+  throw InputError("--backend", "onednn, cuda or reference", "'" + name + "'");
+}
+
+std::vector<Case> select_cases(const Selection& selection, int threads, double time_per_case_s) {
+  std::map<std::string, std::string> unsupported_backends;
+  for (const std::string& backend : selection.backends) {
+    const auto made = make_backend(backend);
+    if (const auto* why = std::get_if<Unsupported>(&made)) unsupported_backends[backend] = why->reason;
+  }
+  std::map<std::string, Network> networks;
+  std::vector<Case> cases;
+  std::set<std::string> names;
+  for (const CaseSpec& spec : specs_of(selection)) {
+    require_dtype(spec.dtype);
+    const std::string key = spec.model.name + ":" + spec.model.parameters.dump();
+    auto found = networks.find(key);
+    if (found == networks.end()) {
+      found = networks.emplace(key, load_network(spec.model, benchmarks_folder() + "/models")).first;
+    }
+    const Network& network = found->second;
+    const auto program = std::make_shared<const StepProgram>(lower(network, spec.batch, optimizer_named(spec.optimizer)));
+    for (const std::string& backend : selection.backends) {
+      Case item;
+      item.id = {network.spec, network.name, network.parameters, spec.batch, spec.dtype, spec.optimizer, backend, threads};
+      if (!names.insert(item.id.name()).second) continue;
+      item.program = program;
+      item.expected_s = guess_s(*program, time_per_case_s);
+      if (unsupported_backends.contains(backend)) {
+        item.cannot_run = unsupported_backends[backend];
+      } else if (spec.dtype != "f32") {
+        item.cannot_run = "the " + backend + " backend computes in f32 only, not " + spec.dtype;
+      }
+      if (!item.cannot_run.empty()) item.expected_s = 0;
+      cases.push_back(std::move(item));
+    }
+  }
+  return cases;
+}
+
+}  // namespace triphase

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// The cases that the flags ask for, each with its program, and what is known of it before it runs.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/suite.h"
+#include "report/rows.h"
+
+namespace triphase {
+
+struct Selection {
+  std::string suite;
+  std::vector<std::string> models;
+  std::string batch = "1";
+  std::vector<std::string> backends = {"onednn"};
+  std::vector<std::string> optimizers = {"sgd"};
+  std::vector<std::string> dtypes = {"f32"};
+};
+
+struct Case {
+  CaseId id;
+  std::shared_ptr<const StepProgram> program;
+  double expected_s = 0;      // a guess for the progress bar, not a prediction
+  std::string cannot_run;     // why not, where that is known already
+};
+
+// The backend of that name, or why this build or machine has none. Throws InputError for an unknown name.
+std::variant<std::unique_ptr<Backend>, Unsupported> make_backend(const std::string& name);
+
+// Throws InputError; cases that come twice are kept once.
+std::vector<Case> select_cases(const Selection& selection, int threads, double time_per_case_s);
+
+}  // namespace triphase

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// Measures one case from its program to its samples: compile, judge memory, allocate, verify, then time real steps from
+// restored parameters with a learning rate so small that the data's distribution does not drift.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "backends/backend.h"
+#include "measure/sampler.h"
+#include "measure/verify.h"
+
+namespace triphase {
+
+enum class Status { kOk, kSkipped, kFailed, kUnverified };
+
+constexpr std::string_view to_string(Status status) {
+  switch (status) {
+    case Status::kOk: return "ok";
+    case Status::kSkipped: return "skipped";
+    case Status::kFailed: return "failed";
+    case Status::kUnverified: return "unverified";
+  }
+  return "?";
+}
+
+struct MeasureOptions {
+  int threads = 1;
+  VerifyMode verify = VerifyMode::kSampled;
+  int64_t max_memory_bytes = 0;
+  uint64_t seed = 1;
+  SampleOptions sampling;
+};
+
+struct Measurement {
+  Status status = Status::kSkipped;
+  std::string reason;           // where the status is not ok
+  std::vector<Group> groups;    // of the plan; empty where there is none
+  MemoryPlan memory;
+  Verification verification;
+  double setup_s = 0;           // compile, allocate, fill and verify
+  double cpu_share = 1;         // CPU time of the process / wall time while sampling
+  Samples samples;
+};
+
+// Told what is going on: "compile", "allocate", "verify", "sample" with the samples so far; false stops.
+using StageProgress = std::function<bool(std::string_view stage, const Samples* so_far)>;
+
+// Never throws for what goes wrong with the case itself: that becomes a status and a reason.
+Measurement measure(const StepProgram& program, Backend& backend, const MeasureOptions& options,
+                    const StageProgress& progress);
+
+// A case that did not run, and why.
+Measurement skipped(std::string reason);
+
+// "needs 12.1 GiB of memory (parameters and data ..., of 8 GiB that may be used)" where the plan does not fit.
+std::optional<std::string> memory_shortage(const MemoryPlan& plan, int64_t max_memory_bytes);
+std::optional<std::string> memory_shortage(int64_t needed_bytes, int64_t max_memory_bytes);
+
+}  // namespace triphase

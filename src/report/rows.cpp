@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "report/rows.h"
+
+#include <algorithm>
+#include <set>
+
+#include "measure/summary.h"
+
+namespace triphase {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr size_t kPhaseSamplesKept = 200;
+constexpr size_t kLayerSamplesKept = 20;
+constexpr double kNanoseconds = 1e9;
+
+class RowWriter {
+ public:
+  RowWriter(const CaseId& id, const Repetition& repetition, const StepProgram& program, const Measurement& measurement)
+      : id_(id), repetition_(repetition), program_(program), measured_(measurement), totals_(totals(program)) {
+    for (const Group& group : measured_.groups) {
+      const Op& main = program.ops[static_cast<size_t>(group.ops.front())];
+      Planned& planned = planned_[{main.layer, main.phase}];
+      planned.traffic_bytes += group.traffic_bytes;
+      if (std::ranges::find(planned.implementations, group.implementation) == planned.implementations.end()) {
+        planned.implementations.push_back(group.implementation);
+      }
+      for (const int op : group.ops) {
+        const Op& fused = program.ops[static_cast<size_t>(op)];
+        if (fused.layer != main.layer) fused_into_[{fused.layer, fused.phase}] = program.layers[static_cast<size_t>(main.layer)].name;
+      }
+    }
+    // A layer that has a group of its own as well is no layer fused away.
+    for (const auto& [segment, planned] : planned_) fused_into_.erase(segment);
+  }
+
+  std::vector<Json> write() {
+    for (const auto& [phase, cost] : totals_.phases) write_phase(std::string(to_string(phase)), cost, {phase});
+    Cost backward;
+    Cost step;
+    for (const auto& [phase, cost] : totals_.phases) {
+      step += cost;
+      if (is_backward(phase)) backward += cost;
+    }
+    write_phase("backward", backward, {Phase::kBackwardData, Phase::kBackwardWeights});
+    write_phase("step", step, {kAllPhases.begin(), kAllPhases.end()});
+    write_ratios(rows_.back());
+    for (size_t layer = 0; layer < program_.layers.size(); ++layer) {
+      for (const auto& [phase, cost] : totals_.layers[layer]) write_layer(static_cast<int>(layer), phase, cost);
+    }
+    return std::move(rows_);
+  }
+
+ private:
+  using Key = std::pair<int, Phase>;
+  struct Planned {
+    int64_t traffic_bytes = 0;
+    std::vector<std::string> implementations;
+  };
+
+  bool ran() const { return measured_.status == Status::kOk || measured_.status == Status::kUnverified; }
+
+  Json& begin_row(const std::string& path, const std::string& phase, const Cost& cost) {
+    const std::string name = id_.name() + path + "/" + phase + "/real_time";
+    Json row = {{"name", name},
+                {"run_name", name},
+                {"run_type", "iteration"},
+                {"repetitions", repetition_.count},
+                {"repetition_index", repetition_.index},
+                {"threads", id_.threads},
+                {"iterations", 0},
+                {"real_time", 0.0},
+                {"cpu_time", 0.0},
+                {"time_unit", "ns"},
+                {"model", id_.model},
+                {"model_name", id_.model_name},
+                {"model_parameters", id_.model_parameters},
+                {"phase", phase},
+                {"batch", id_.batch},
+                {"dtype", id_.dtype},
+                {"optimizer", id_.optimizer},
+                {"backend", id_.backend},
+                {"status", to_string(measured_.status)},
+                {"flop", cost.flop},
+                {"flop_unpadded", cost.flop_unpadded},
+                {"flop_executed", cost.flop_executed},
+                {"traffic_bytes", cost.traffic_bytes}};
+    if (!measured_.reason.empty()) row["reason"] = measured_.reason;
+    if (!ran()) {
+      row["error_occurred"] = true;
+      row["error_message"] = std::string(to_string(measured_.status)) + ": " + measured_.reason;
+    }
+    rows_.push_back(std::move(row));
+    return rows_.back();
+  }
+
+  void write_times(Json& row, const std::vector<double>& series_s, size_t kept) {
+    const auto summary = summarise(series_s, kept);
+    if (!summary) return;
+    row["iterations"] = summary->sample_count;
+    row["real_time"] = summary->median_s * kNanoseconds;
+    row["cpu_time"] = summary->median_s * kNanoseconds * measured_.cpu_share;
+    row["median_s"] = summary->median_s;
+    row["min_s"] = summary->min_s;
+    row["mad_s"] = summary->mad_s;
+    if (summary->ci95_s) {
+      row["ci95_low_s"] = summary->ci95_s->low;
+      row["ci95_high_s"] = summary->ci95_s->high;
+    }
+    row["sample_count"] = summary->sample_count;
+    row["samples_s"] = summary->samples_s;
+    row["setup_s"] = measured_.setup_s;
+  }
+
+  void write_phase(const std::string& name, const Cost& cost, const std::set<Phase>& phases) {
+    Json& row = begin_row("", name, cost);
+    if (!measured_.groups.empty()) {
+      int64_t planned_bytes = 0;
+      for (const auto& [key, planned] : planned_) planned_bytes += phases.contains(key.second) ? planned.traffic_bytes : 0;
+      row["traffic_bytes_planned"] = planned_bytes;
+    }
+    if (!ran()) return;
+    write_times(row, name == "step" ? measured_.samples.step_s
+                                    : phase_sum_s(measured_.samples, [&](Phase p) { return phases.contains(p); }),
+                kPhaseSamplesKept);
+  }
+
+  void write_layer(int layer, Phase phase, const Cost& cost) {
+    const LayerInfo& info = program_.layers[static_cast<size_t>(layer)];
+    Json& row = begin_row("/layer:" + info.name, std::string(to_string(phase)), cost);
+    row["layer"] = info.name;
+    row["layer_kind"] = info.kind;
+    if (const auto fused = fused_into_.find({layer, phase}); fused != fused_into_.end()) {
+      row["fused_into"] = fused->second;
+      return;
+    }
+    if (const auto planned = planned_.find({layer, phase}); planned != planned_.end()) {
+      std::string implementations;
+      for (const std::string& name : planned->second.implementations) {
+        implementations += (implementations.empty() ? "" : ", ") + name;
+      }
+      row["implementation"] = implementations;
+      row["traffic_bytes_planned"] = planned->second.traffic_bytes;
+    }
+    if (!ran()) return;
+    for (const Samples::Layer& series : measured_.samples.layers) {
+      if (series.layer == layer && series.phase == phase) write_times(row, series.s, kLayerSamplesKept);
+    }
+    if (!row.contains("median_s")) {
+      row["status"] = to_string(Status::kSkipped);
+      row["reason"] = "no step with layer marks fitted in the time";
+      row["error_occurred"] = true;
+      row["error_message"] = "skipped: no step with layer marks fitted in the time";
+    }
+  }
+
+  void write_ratios(Json& row) {
+    const Ratio flop = ratio(totals_.phases, &Cost::flop);
+    const Ratio executed = ratio(totals_.phases, &Cost::flop_executed);
+    const Ratio bytes = ratio(totals_.phases, &Cost::traffic_bytes);
+    row["ratio_flop"] = flop.plain;
+    row["ratio_flop_with_update"] = flop.with_update;
+    row["ratio_flop_executed"] = executed.plain;
+    row["ratio_flop_executed_with_update"] = executed.with_update;
+    row["ratio_bytes"] = bytes.plain;
+    row["ratio_bytes_with_update"] = bytes.with_update;
+    row["first_layer_share"] = first_layer_share(program_, totals_);
+    row["parameter_count"] = parameter_count(program_);
+    const Memory memory = logical_memory(program_);
+    row["memory_bytes"] = {{"parameters", memory.parameters},   {"gradients", memory.gradients},
+                           {"optimizer_state", memory.optimizer_state}, {"activations", memory.activations},
+                           {"statistics", memory.statistics},   {"input", memory.input},
+                           {"total", memory.total}};
+    if (!measured_.groups.empty()) row["memory_planned_bytes"] = measured_.memory.peak_bytes();
+    if (!ran()) return;
+    const std::vector<double> forward = phase_sum_s(measured_.samples, [](Phase p) { return p == Phase::kForward; });
+    const std::vector<double> backward = phase_sum_s(measured_.samples, is_backward);
+    const std::vector<double> with_update = phase_sum_s(measured_.samples, [](Phase p) { return p != Phase::kForward; });
+    write_time_ratio(row, "ratio_time", ratio_summary(backward, forward));
+    write_time_ratio(row, "ratio_time_with_update", ratio_summary(with_update, forward));
+    row["verified_ops"] = measured_.verification.ops_checked;
+    row["verified_elements"] = measured_.verification.elements_checked;
+    row["max_error_over_bound"] = measured_.verification.max_error_over_bound;
+    if (const auto overhead = marking_overhead(measured_.samples)) row["marking_overhead"] = *overhead;
+    row["warmup_steps"] = measured_.samples.warmup_steps;
+    row["steady"] = measured_.samples.steady;
+    row["stop_reason"] = measured_.samples.stop_reason;
+  }
+
+  static void write_time_ratio(Json& row, const std::string& key, const std::optional<RatioSummary>& summary) {
+    if (!summary) return;
+    row[key] = summary->median;
+    if (!summary->ci95) return;
+    row[key + "_ci95_low"] = summary->ci95->low;
+    row[key + "_ci95_high"] = summary->ci95->high;
+  }
+
+  const CaseId& id_;
+  const Repetition& repetition_;
+  const StepProgram& program_;
+  const Measurement& measured_;
+  Totals totals_;
+  std::map<Key, Planned> planned_;
+  std::map<Key, std::string> fused_into_;
+  std::vector<Json> rows_;
+};
+
+}  // namespace
+
+std::string CaseId::name() const {
+  return model + "/batch:" + std::to_string(batch) + "/dtype:" + dtype + "/optimizer:" + optimizer + "/backend:" + backend;
+}
+
+std::vector<Json> rows(const CaseId& id, const Repetition& repetition, const StepProgram& program,
+                       const Measurement& measurement) {
+  return RowWriter(id, repetition, program, measurement).write();
+}
+
+}  // namespace triphase

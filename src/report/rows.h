@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// A measured case as rows of Google Benchmark's JSON with this project's keys beside: one a phase, one a layer and phase.
+// Every case gives rows, also one that did not run.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "measure/measure.h"
+#include "model/network.h"
+#include "program/totals.h"
+
+namespace triphase {
+
+struct CaseId {
+  std::string model;             // spec with the parameters that differ from their defaults
+  std::string model_name;
+  nlohmann::json model_parameters;
+  int64_t batch = 1;
+  std::string dtype = "f32";
+  std::string optimizer = "sgd";
+  std::string backend = "onednn";
+  int threads = 1;
+
+  // "OneNet/batch:64/dtype:f32/optimizer:sgd/backend:onednn"
+  std::string name() const;
+};
+
+struct Repetition {
+  int index = 0;
+  int count = 1;
+};
+
+std::vector<nlohmann::ordered_json> rows(const CaseId& id, const Repetition& repetition, const StepProgram& program,
+                                         const Measurement& measurement);
+
+}  // namespace triphase
