@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <new>
+#include <string>
 
 #include "core/error.h"
 
@@ -13,11 +14,31 @@ namespace triphase {
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitBadInput = 2;
 
+// One line of printable characters, whatever a file or a flag has slipped into it; the middle of a very long one is
+// left out.
+inline std::string one_line(std::string text) {
+  constexpr size_t kMost = 2000;
+  if (text.size() > kMost) text.replace(kMost / 2, text.size() - kMost, " ... ");
+  std::string line;
+  for (const char c : text) {
+    if (static_cast<unsigned char>(c) >= 0x20 && c != 0x7f) {
+      line += c;
+    } else if (c == '\n') {
+      line += "\\n";
+    } else {
+      char code[5];
+      std::snprintf(code, sizeof code, "\\x%02x", static_cast<unsigned>(c));
+      line += code;
+    }
+  }
+  return line;
+}
+
 // Runs `body`, which parses flags and works, and gives the exit code.
 template <class Body>
 int guarded(const CLI::App& app, Body body) {
   const auto complain = [&](const std::string& text) {
-    std::fprintf(stderr, "%s: %s\n", app.get_name().c_str(), text.c_str());
+    std::fprintf(stderr, "%s: %s\n", app.get_name().c_str(), one_line(text).c_str());
     return kExitBadInput;
   };
   try {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // triphase_cost: FLOP, bytes and memory of a training step, by layer and phase. Times nothing, allocates nothing large.
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <string>
 
 #include "bin/cli.h"
@@ -22,7 +24,8 @@ struct Flags {
 int main(int argc, char** argv) {
   CLI::App app("Counts what one training step costs by layer and phase: FLOP, bytes and memory.", "triphase_cost");
   Flags flags;
-  app.add_option("--model", flags.model, "A model of benchmarks/models, such as DeeperConvNet:depth=10, or a .json file")
+  app.add_option("--model", flags.model,
+                 "A model of benchmarks/models, such as DeeperConvNet:depth=10, or a .json file")
       ->required();
   app.add_option("--batch", flags.batch, "Examples a step")->capture_default_str();
   app.add_option("--dtype", flags.dtype, "Element type: f32")->check(CLI::IsMember({"f32"}))->capture_default_str();
@@ -39,7 +42,9 @@ int main(int argc, char** argv) {
         triphase::lower(network, flags.batch, triphase::optimizer_named(flags.optimizer));
     const std::string text = flags.format == "json" ? triphase::cost_json(network, program).dump(2) + "\n"
                                                     : triphase::cost_table(network, program);
-    std::fputs(text.c_str(), stdout);
-    return std::fflush(stdout) == 0 ? 0 : triphase::kExitBadInput;
+    if (std::fputs(text.c_str(), stdout) == EOF || std::fflush(stdout) != 0) {
+      throw triphase::InputError("standard output", "a file that can be written", std::strerror(errno));
+    }
+    return 0;
   });
 }

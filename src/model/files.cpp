@@ -43,18 +43,22 @@ std::string find_json(const std::string& name, const std::string& folder, const 
 
 nlohmann::json read_json(const std::string& path) {
   constexpr std::uintmax_t kMostBytes = 16 << 20;
+  constexpr int kDeepest = 64;  // what reads the document recurses, and must not use up the stack
   std::error_code error;
   if (!fs::is_regular_file(path, error)) throw InputError(path, "a file", error ? error.message() : "no such file");
   const std::uintmax_t bytes = fs::file_size(path, error);
   if (bytes > kMostBytes) throw InputError(path, "at most 16 MiB of JSON", std::to_string(bytes) + " bytes");
   std::ifstream file(path);
   if (!file) throw InputError(path, "a readable file", "an error opening it");
+  const auto bound_depth = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+    if (depth > kDeepest) throw InputError(path, "lists and objects at most 64 deep", "deeper ones");
+    return true;
+  };
   try {
-    return nlohmann::json::parse(file);
-  } catch (const nlohmann::json::parse_error& fault) {
+    return nlohmann::json::parse(file, bound_depth);
+  } catch (const nlohmann::json::exception& fault) {  // a parse_error, or out_of_range for numbers such as 1e400
     std::string text = fault.what();
-    if (const size_t colon = text.find("parse error"); colon != std::string::npos) text = text.substr(colon);
-    std::ranges::replace(text, '\n', ' ');
+    if (const size_t bracket = text.find("] "); bracket != std::string::npos) text = text.substr(bracket + 2);
     throw InputError(path, "valid JSON", text);
   }
 }

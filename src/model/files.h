@@ -14,7 +14,7 @@ std::string benchmarks_folder();
 // Throws InputError that lists the names there are.
 std::string find_json(const std::string& name, const std::string& folder, const std::string& what);
 
-// Parses a file of at most 16 MiB. Throws InputError with the position of a fault.
+// Parses a file of at most 16 MiB, nested at most 64 deep. Throws InputError with the position of a fault.
 nlohmann::json read_json(const std::string& path);
 
 }  // namespace triphase

@@ -2,7 +2,8 @@
 #include "model/network.h"
 
 #include <algorithm>
-#include <regex>
+#include <functional>
+#include <queue>
 #include <set>
 #include <sstream>
 
@@ -16,6 +17,14 @@ using nlohmann::json;
 namespace {
 
 constexpr int64_t kMostLayers = 100'000;
+constexpr size_t kLongestName = 200;
+
+// Whether a name has letters, digits and characters of `others` alone, and not too many.
+bool is_name(const std::string& name, std::string_view others) {
+  return !name.empty() && name.size() <= kLongestName && std::ranges::all_of(name, [&](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || others.find(c) != others.npos;
+  });
+}
 
 // "$depth" stands for the value of the parameter depth; anything else for itself.
 json substitute(const json& value, const json& parameters, const std::string& path) {
@@ -81,6 +90,9 @@ class LayerList {
     }
     for (size_t i = 0; i < list.size(); ++i) {
       const std::string here = path + "[" + std::to_string(i) + "]";
+      if (++items_ > kMostLayers) {
+        throw InputError(here, "at most " + std::to_string(kMostLayers) + " layers and repeats", "more");
+      }
       const json item = substitute_members(list[i], parameters_, here);
       if (item.is_object() && item.contains("repeat")) {
         expand_repeat(item, here, suffix, owner_suffix);
@@ -91,7 +103,8 @@ class LayerList {
     scopes_.pop_back();
   }
 
-  // In an order that respects inputs and otherwise keeps the list's. Throws on dangling inputs, cycles and unread layers.
+  // In an order that respects inputs and otherwise keeps the list's. Throws on dangling inputs, cycles and unread
+  // layers.
   std::vector<Network::Layer> sorted() const;
 
  private:
@@ -107,6 +120,7 @@ class LayerList {
     const bool shared = attributes.boolean("share_weights", false);
     const json& inner = attributes.require("layers", "a list of layers");
     attributes.finish();
+    if (inner.is_array() && inner.empty()) throw InputError(path + ".layers", "at least one layer", "none");
     for (int64_t i = 0; i < count; ++i) {
       const std::string step = "." + std::to_string(i);
       expand(inner, path + ".layers", suffix + step, owner_suffix + (shared ? ".0" : step));
@@ -114,21 +128,19 @@ class LayerList {
   }
 
   void append(const json& item, const std::string& path, const std::string& suffix, const std::string& owner_suffix) {
-    if (static_cast<int64_t>(layers_.size()) >= kMostLayers) {
-      throw InputError(path, "at most " + std::to_string(kMostLayers) + " layers", "more");
-    }
     Attributes attributes(item, path);
     const std::string name = attributes.text("name");
-    static const std::regex kName("[A-Za-z0-9_-]+");
-    if (!std::regex_match(name, kName) || name == "input" || name == "loss") {
-      throw InputError(attributes.path("name"), "letters, digits, _ and -, and neither input nor loss", "'" + name + "'");
+    if (!is_name(name, "_-") || name == "input" || name == "loss") {
+      throw InputError(attributes.path("name"), "at most 200 letters, digits, _ and -, and neither input nor loss",
+                       describe(name));
     }
     Network::Layer layer;
     layer.name = name + suffix;
     layer.owner = name + owner_suffix;
     layer.path = path;
     layer.kind = attributes.text("kind");
-    if (!seen_.insert(layer.name).second) throw InputError(attributes.path("name"), "a new name", "'" + name + "' again");
+    if (!seen_.insert(layer.name).second)
+      throw InputError(attributes.path("name"), "a new name", "'" + name + "' again");
     const LayerKind& kind = find_kind(layer_kinds(), layer.kind, attributes.path("kind"));
     layer.inputs = read_inputs(attributes, kind);
     layer.lower = kind.read(attributes);
@@ -139,11 +151,13 @@ class LayerList {
   std::vector<std::string> read_inputs(Attributes& attributes, const LayerKind& kind) const {
     const json* value = attributes.find("inputs");
     if (!value) {
-      if (kind.inputs != 1) throw InputError(attributes.path("inputs"), std::to_string(kind.inputs) + " names", "nothing");
+      if (kind.inputs != 1)
+        throw InputError(attributes.path("inputs"), std::to_string(kind.inputs) + " names", "nothing");
       return {layers_.empty() ? "input" : layers_.back().name};
     }
     if (!value->is_array() || value->size() != kind.inputs) {
-      throw InputError(attributes.path("inputs"), "a list of " + std::to_string(kind.inputs) + " names", describe(*value));
+      throw InputError(attributes.path("inputs"), "a list of " + std::to_string(kind.inputs) + " names",
+                       describe(*value));
     }
     std::vector<std::string> inputs;
     for (const json& name : *value) {
@@ -162,7 +176,8 @@ class LayerList {
   }
 
  public:
-  static const LayerKind& find_kind(std::span<const LayerKind> kinds, const std::string& name, const std::string& path) {
+  static const LayerKind& find_kind(std::span<const LayerKind> kinds, const std::string& name,
+                                    const std::string& path) {
     std::string names;
     for (const LayerKind& kind : kinds) {
       if (kind.name == name) return kind;
@@ -176,35 +191,48 @@ class LayerList {
   std::vector<Scope> scopes_;
   std::vector<Network::Layer> layers_;
   std::set<std::string> seen_;
+  int64_t items_ = 0;  // layers and repeats so far: repeats of nothing must end as well
 };
 
 std::vector<Network::Layer> LayerList::sorted() const {
   if (layers_.empty()) throw InputError("$.layers", "at least one layer", "none");
+  std::map<std::string, size_t> index_of;
+  for (size_t i = 0; i < layers_.size(); ++i) index_of[layers_[i].name] = i;
+  std::vector<std::vector<size_t>> readers(layers_.size());
+  std::vector<size_t> missing(layers_.size());  // inputs not yet placed
   std::set<std::string> read;
-  for (const Network::Layer& layer : layers_) {
-    for (const std::string& input : layer.inputs) {
-      if (input != "input" && !seen_.contains(input)) {
-        throw InputError(layer.path + ".inputs", "names of layers, or input", "'" + input + "'");
-      }
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    for (const std::string& input : layers_[i].inputs) {
       read.insert(input);
+      if (input == "input") continue;
+      const auto found = index_of.find(input);
+      if (found == index_of.end()) {
+        throw InputError(layers_[i].path + ".inputs", "names of layers, or input", describe(input));
+      }
+      readers[found->second].push_back(i);
+      ++missing[i];
     }
   }
+  // Sweeps over the list, each placing what is ready: a layer listed before one that it reads waits for the next sweep.
+  using SweepAndIndex = std::pair<size_t, size_t>;
+  std::priority_queue<SweepAndIndex, std::vector<SweepAndIndex>, std::greater<>> ready;
+  std::vector<size_t> sweep_of(layers_.size());
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    if (missing[i] == 0) ready.emplace(0, i);
+  }
   std::vector<Network::Layer> order;
-  std::set<std::string> ready = {"input"};
-  std::vector<char> placed(layers_.size());
-  for (bool progress = true; progress && order.size() < layers_.size();) {
-    progress = false;
-    for (size_t i = 0; i < layers_.size(); ++i) {
-      const Network::Layer& layer = layers_[i];
-      if (placed[i] || !std::ranges::all_of(layer.inputs, [&](const auto& name) { return ready.contains(name); })) continue;
-      placed[i] = 1;
-      progress = true;
-      ready.insert(layer.name);
-      order.push_back(layer);
+  while (!ready.empty()) {
+    const auto [sweep, i] = ready.top();
+    ready.pop();
+    order.push_back(layers_[i]);
+    for (const size_t reader : readers[i]) {
+      sweep_of[reader] = std::max(sweep_of[reader], sweep + (reader < i ? 1 : 0));
+      if (--missing[reader] == 0) ready.emplace(sweep_of[reader], reader);
     }
   }
   for (size_t i = 0; i < layers_.size(); ++i) {
-    if (!placed[i]) throw InputError(layers_[i].path + ".inputs", "no cycle", "one through '" + layers_[i].name + "'");
+    if (missing[i] != 0)
+      throw InputError(layers_[i].path + ".inputs", "no cycle", "one through '" + layers_[i].name + "'");
   }
   for (size_t i = 0; i + 1 < order.size(); ++i) {
     if (!read.contains(order[i].name)) {
@@ -240,9 +268,8 @@ Network parse_network(const json& root, const json& given) {
   Attributes top(root, "$");
   Network network;
   network.name = top.text("name");
-  static const std::regex kName("[A-Za-z0-9_.+-]+");
-  if (!std::regex_match(network.name, kName)) {
-    throw InputError("$.name", "letters, digits, _ . + and -", describe(network.name));
+  if (!is_name(network.name, "_.+-")) {
+    throw InputError("$.name", "at most 200 letters, digits, _ . + and -", describe(network.name));
   }
   const json* defaults = top.find("parameters");
   const json none = json::object();
