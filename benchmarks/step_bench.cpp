@@ -23,6 +23,7 @@
 #include "report/format.h"
 #include "report/journal.h"
 #include "report/progress.h"
+#include "stats/order.h"
 
 namespace triphase {
 namespace {
@@ -326,15 +327,17 @@ Json Run::document() const {
 }
 
 void Run::print_table() const {
-  Table table({"case", "step", "forward", "backward", "update", "bwd/fwd FLOP", "time", "with update: FLOP", "time"});
+  const bool backends = flags_.selection.backends.size() > 1;
+  Table table({"model", "batch", backends ? "optimizer, backend" : "optimizer", "step", "forward", "backward", "update", "bwd/fwd FLOP", "time", "with update: FLOP", "time"});
   std::string problems;
+  std::vector<double> switches_per_s;
   for (const Done& done : done_) {
     const Json& step = step_row(done.rows);
-    const std::string name = cases_[static_cast<size_t>(done.index)].id.name();
     if (!step.contains("median_s")) {
-      problems += step.value("status", "") + ": " + name + ": " + step.value("reason", "") + "\n";
+      problems += step.value("status", "") + ": " + cases_[static_cast<size_t>(done.index)].id.name() + ": " + step.value("reason", "") + "\n";
       continue;
     }
+    switches_per_s.push_back(step.value("involuntary_switches_per_s", 0.0));
     const auto time_of = [&](const std::string& phase) -> std::string {
       for (const Json& row : done.rows) {
         if (row["phase"] == phase && !row.contains("layer")) return duration(row["median_s"].get<double>());
@@ -342,11 +345,17 @@ void Run::print_table() const {
       return "";
     };
     const auto number = [&](const char* key) { return step.contains(key) ? fixed(step[key].get<double>(), 2) : std::string("-"); };
-    table.add({name, time_of("step"), time_of("forward"), time_of("backward"), time_of("update"), number("ratio_flop"),
+    const CaseId& id = cases_[static_cast<size_t>(done.index)].id;
+    table.add({id.model, std::to_string(id.batch), backends ? id.optimizer + ", " + id.backend : id.optimizer, time_of("step"), time_of("forward"), time_of("backward"), time_of("update"), number("ratio_flop"),
                number("ratio_time"), number("ratio_flop_with_update"), number("ratio_time_with_update")});
   }
   std::cout << "\n" << table.text();
   if (!problems.empty()) std::cout << "\n" << problems;
+  constexpr double kBusy = 20;
+  if (const auto switches = median(switches_per_s); switches && *switches > kBusy) {
+    std::cout << "\nThe machine was busy: other programs took a processor away " << fixed(*switches, 0)
+              << " times a second. Times are not to be trusted; run again when it is idle.\n";
+  }
 }
 
 int Run::finish() {

@@ -48,10 +48,19 @@ inline double normal_quantile(double p) {
 // Standard normal.
 inline double random_normal(uint64_t stream, uint64_t index) { return normal_quantile(random_uniform(stream, index)); }
 
-// Standard normal, cut at -3 and 3.
-inline double random_truncated_normal(uint64_t stream, uint64_t index) {
+// Standard normal, cut at -3 and 3, in 65536 equally likely levels: the middles of as many slices of the distribution.
+inline constexpr uint64_t kTruncatedNormalLevels = 1 << 16;
+
+inline double truncated_normal_level(uint64_t level) {
   constexpr double kBelowMinusThree = 0.0013498980316300933;
-  return normal_quantile(kBelowMinusThree + random_uniform(stream, index) * (1 - 2 * kBelowMinusThree));
+  const double p = (static_cast<double>(level) + 0.5) / static_cast<double>(kTruncatedNormalLevels);
+  return normal_quantile(kBelowMinusThree + p * (1 - 2 * kBelowMinusThree));
+}
+
+inline uint64_t random_level(uint64_t stream, uint64_t index) { return random_bits(stream, index) >> 48; }
+
+inline double random_truncated_normal(uint64_t stream, uint64_t index) {
+  return truncated_normal_level(random_level(stream, index));
 }
 
 // A stream for a name and a seed: FNV-1a of the name, mixed with the seed.

@@ -19,11 +19,16 @@ double wall_s() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-double process_cpu_s() {
+struct ProcessUsage {
+  double cpu_s = 0;
+  int64_t involuntary_switches = 0;
+};
+
+ProcessUsage process_usage() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec); };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+  return {seconds(usage.ru_utime) + seconds(usage.ru_stime), usage.ru_nivcsw};
 }
 
 std::string gib(int64_t count) {
@@ -70,11 +75,15 @@ void run(const StepProgram& program, Backend& backend, const MeasureOptions& opt
   }
   if (stop("sample")) return;
   plan.set_learning_rate(kTinyLearningRate);
-  const double cpu_begin_s = process_cpu_s();
+  const ProcessUsage before = process_usage();
   const double sample_begin_s = wall_s();
   result.samples = sample(plan, options.sampling, [&](const Samples& so_far) { return progress("sample", &so_far); });
   const double elapsed_s = wall_s() - sample_begin_s;
-  if (elapsed_s > 0) result.cpu_share = (process_cpu_s() - cpu_begin_s) / elapsed_s;
+  const ProcessUsage after = process_usage();
+  if (elapsed_s > 0) {
+    result.cpu_share = (after.cpu_s - before.cpu_s) / elapsed_s;
+    result.switches_per_s = static_cast<double>(after.involuntary_switches - before.involuntary_switches) / elapsed_s;
+  }
   if (result.samples.step_s.empty()) {
     result.reason = "interrupted before a step was measured";
     return;

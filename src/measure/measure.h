@@ -40,6 +40,7 @@ struct Measurement {
   Verification verification;
   double setup_s = 0;           // compile, allocate, fill and verify
   double cpu_share = 1;         // CPU time of the process / wall time while sampling
+  double switches_per_s = 0;    // how often others took a processor away while sampling: a busy machine
   Samples samples;
 };
 

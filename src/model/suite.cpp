@@ -35,7 +35,7 @@ std::vector<std::string> texts_of(Attributes& entry, const std::string& key, con
   const json* value = entry.find(key);
   if (!value) return {fallback};
   std::vector<std::string> texts;
-  for (const json& text : values_of(*value, entry.path(key))) {
+  for (const json& text : value->is_string() ? std::vector<json>{*value} : values_of(*value, entry.path(key))) {
     if (!text.is_string()) throw InputError(entry.path(key), "a string or a list of them", describe(text));
     texts.push_back(text.get<std::string>());
   }
@@ -79,7 +79,9 @@ std::vector<CaseSpec> parse_suite(const json& root) {
   std::vector<CaseSpec> cases;
   for (size_t i = 0; i < root.size(); ++i) {
     Attributes entry(root[i], "$[" + std::to_string(i) + "]");
-    const ModelSpec model = parse_model_spec(entry.text("model"));
+    entry.require("model", "the name of a model");
+    std::vector<ModelSpec> models;
+    for (const std::string& name : texts_of(entry, "model", "")) models.push_back(parse_model_spec(name));
     std::vector<int64_t> batches;
     const json* batch_json = entry.find("batch");
     for (const json& batch : batch_json ? values_of(*batch_json, entry.path("batch")) : std::vector<json>{1}) {
@@ -88,7 +90,6 @@ std::vector<CaseSpec> parse_suite(const json& root) {
     const std::vector<std::string> optimizers = texts_of(entry, "optimizer", "sgd");
     const std::vector<std::string> dtypes = texts_of(entry, "dtype", "f32");
 
-    std::vector<ModelSpec> models = {model};
     if (const json* parameters = entry.find("parameters")) {
       if (!parameters->is_object()) throw InputError(entry.path("parameters"), "an object", describe(*parameters));
       for (const auto& [name, value] : parameters->items()) {

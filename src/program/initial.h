@@ -3,6 +3,9 @@
 // backend, layout, thread count and program sees the same values.
 #pragma once
 
+#include <optional>
+#include <vector>
+
 #include "core/random.h"
 #include "program/program.h"
 
@@ -26,7 +29,25 @@ class InitialValues {
     if (tensor_.role == Role::kInput) return random_normal(stream_, i);
     if (tensor_.role == Role::kTarget) return static_cast<double>(random_bits(stream_, i) % static_cast<uint64_t>(classes_));
     if (tensor_.init.kind == Init::Kind::kConstant) return tensor_.init.value;
-    return random_truncated_normal(stream_, i) * tensor_.init.value;
+    return static_cast<float>(random_truncated_normal(stream_, i) * tensor_.init.value);
+  }
+
+  // For tensors drawn from a truncated normal, a table that yields the same elements ten times as fast: element i is
+  // values[random_level(stream, i)]. LinearNet has 617 million weights.
+  struct Levels {
+    uint64_t stream = 0;
+    std::vector<float> values;
+  };
+  std::optional<Levels> levels() const {
+    if (tensor_.role == Role::kInput || tensor_.role == Role::kTarget) return {};
+    if (tensor_.init.kind != Init::Kind::kTruncatedNormal) return {};
+    constexpr int64_t kWorthwhile = 1 << 16;
+    if (element_count(tensor_.type.shape) < kWorthwhile) return {};
+    Levels levels{stream_, {}};
+    for (uint64_t i = 0; i < kTruncatedNormalLevels; ++i) {
+      levels.values.push_back(static_cast<float>(truncated_normal_level(i) * tensor_.init.value));
+    }
+    return levels;
   }
 
  private:

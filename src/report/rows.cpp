@@ -183,6 +183,7 @@ class RowWriter {
     row["verified_elements"] = measured_.verification.elements_checked;
     row["max_error_over_bound"] = measured_.verification.max_error_over_bound;
     if (const auto overhead = marking_overhead(measured_.samples)) row["marking_overhead"] = *overhead;
+    row["involuntary_switches_per_s"] = measured_.switches_per_s;
     row["warmup_steps"] = measured_.samples.warmup_steps;
     row["steady"] = measured_.samples.steady;
     row["stop_reason"] = measured_.samples.stop_reason;

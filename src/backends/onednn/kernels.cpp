@@ -5,6 +5,8 @@
 #include <cmath>
 #include <vector>
 
+#include "core/random.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -29,6 +31,13 @@ void flush_denormals() {
     asm volatile("mrs %0, fpcr" : "=r"(fpcr));
     asm volatile("msr fpcr, %0" ::"r"(fpcr | (uint64_t{1} << 24)));
 #endif
+  }
+}
+
+void fill_levels(float* out, uint64_t stream, int64_t first, int64_t stride, int64_t count, const float* levels) {
+#pragma omp simd
+  for (int64_t i = 0; i < count; ++i) {
+    out[i] = levels[random_level(stream, static_cast<uint64_t>(first) + static_cast<uint64_t>(i) * static_cast<uint64_t>(stride))];
   }
 }
 

@@ -12,6 +12,9 @@ namespace triphase {
 // Denormals become zero in every thread of the pool.
 void flush_denormals();
 
+// out[i] = levels[random_level(stream, first + i * stride)], by the calling thread alone.
+void fill_levels(float* out, uint64_t stream, int64_t first, int64_t stride, int64_t count, const float* levels);
+
 void relu(const float* x, float* y, int64_t count);
 // dx = dy where y > 0, else 0; dx may be dy.
 void relu_backward(const float* dy, const float* y, float* dx, int64_t count);

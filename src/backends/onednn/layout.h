@@ -30,9 +30,16 @@ class Layout {
   // Whether elements lie as row_major() would put them.
   bool is_row_major() const;
 
-  // Calls f(logical index, offset) for every element, in parallel, in an order that suits the memory.
+  // A stretch of elements along one dimension: element i has the logical index first + i * stride and lies at
+  // base + terms[i]; terms is null where that is base + i.
+  struct Run {
+    int64_t first, stride, base, count;
+    const int64_t* terms;
+  };
+
+  // Calls f(run) until every element has come once, in parallel, along the dimension whose neighbours lie closest.
   template <class F>
-  void for_each(F f) const;
+  void for_each_run(F f) const;
 
  private:
   dnnl::memory::desc desc_;
@@ -41,9 +48,8 @@ class Layout {
 };
 
 template <class F>
-void Layout::for_each(F f) const {
+void Layout::for_each_run(F f) const {
   const size_t rank = shape_.size();
-  // The dimension whose neighbours lie closest goes innermost.
   size_t inner = rank - 1;
   for (size_t d = 0; d < rank; ++d) {
     const auto step = [&](size_t i) { return shape_[i] > 1 ? terms_[i][1] : INT64_MAX; };
@@ -51,10 +57,14 @@ void Layout::for_each(F f) const {
   }
   std::vector<int64_t> logical_stride(rank, 1);
   for (size_t d = rank - 1; d-- > 0;) logical_stride[d] = logical_stride[d + 1] * shape_[d + 1];
-  const int64_t rows = element_count(shape_) / shape_[inner];
+  const int64_t count = shape_[inner];
+  const std::vector<int64_t>& terms = terms_[inner];
+  bool contiguous = true;
+  for (int64_t i = 0; i < count; ++i) contiguous = contiguous && terms[static_cast<size_t>(i)] == i;
+  const int64_t runs = element_count(shape_) / count;
 #pragma omp parallel for schedule(static)
-  for (int64_t row = 0; row < rows; ++row) {
-    int64_t rest = row;
+  for (int64_t run = 0; run < runs; ++run) {
+    int64_t rest = run;
     int64_t index = 0;
     int64_t base = 0;
     for (size_t d = rank; d-- > 0;) {
@@ -64,9 +74,7 @@ void Layout::for_each(F f) const {
       index += i * logical_stride[d];
       base += terms_[d][static_cast<size_t>(i)];
     }
-    for (int64_t i = 0; i < shape_[inner]; ++i) {
-      f(index + i * logical_stride[inner], base + terms_[inner][static_cast<size_t>(i)]);
-    }
+    f(Run{index, logical_stride[inner], base, count, contiguous ? nullptr : terms.data()});
   }
 }
 

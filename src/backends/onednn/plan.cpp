@@ -124,13 +124,22 @@ void OnednnPlan::fill(bool only_replaced) {
     const bool given = tensor.producer < 0 && tensor.role != Role::kScalars && place(id).storage >= 0;
     if (!given || (only_replaced && tensor.next == kNoTensor)) continue;
     const InitialValues initial(program_, id, seed_);
-    if (tensor.type.dtype == DType::kS32) {
-      auto* values = reinterpret_cast<int32_t*>(bytes(id));
-      layout(id).for_each([&](int64_t i, int64_t offset) { values[offset] = static_cast<int32_t>(initial(i)); });
-    } else {
-      float* values = data(id);
-      layout(id).for_each([&](int64_t i, int64_t offset) { values[offset] = static_cast<float>(initial(i)); });
-    }
+    const std::optional<InitialValues::Levels> levels = initial.levels();
+    layout(id).for_each_run([&](const Layout::Run& run) {
+      if (levels && !run.terms) {
+        fill_levels(data(id) + run.base, levels->stream, run.first, run.stride, run.count, levels->values.data());
+        return;
+      }
+      for (int64_t i = 0; i < run.count; ++i) {
+        const int64_t offset = run.base + (run.terms ? run.terms[i] : i);
+        const double value = initial(run.first + i * run.stride);
+        if (tensor.type.dtype == DType::kS32) {
+          reinterpret_cast<int32_t*>(bytes(id))[offset] = static_cast<int32_t>(value);
+        } else {
+          data(id)[offset] = static_cast<float>(value);
+        }
+      }
+    });
   }
 }
 
