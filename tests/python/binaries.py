@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the built binaries, and says what every refusal and every results file must look like."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from triphase.records import explain_invalid
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = Path(os.environ.get("TRIPHASE_BIN") or ROOT / "build" / "release" / "bin")
+NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}  # so that a machine that has one gives the same rows
+
+Json = dict[str, Any]
+
+
+def binary(name: str) -> Path:
+    path = FOLDER / name
+    assert path.is_file(), f"{path} is missing: run scripts/test, which builds it"
+    return path
+
+
+def start(name: str, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [binary(name), *map(_argument, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        encoding="utf-8",
+        errors="replace",
+        env=os.environ | NO_GPU,
+    )
+
+
+def run(name: str, *arguments: object, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+    process = start(name, *arguments)
+    try:
+        out, err = process.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def _argument(argument: object) -> str | bytes:
+    return argument if isinstance(argument, bytes) else str(argument)
+
+
+def assert_refused(process: subprocess.CompletedProcess[str], *words: object) -> None:
+    """Exit code 2 and one line that holds `words`; nothing on standard output."""
+    assert process.returncode == 2, (process.returncode, process.stderr[-500:])
+    assert process.stdout == ""
+    assert process.stderr.endswith("\n")
+    assert process.stderr.count("\n") == 1, process.stderr
+    assert len(process.stderr) < 3000
+    assert process.stderr.startswith(f"{Path(os.fsdecode(process.args[0])).name}: ")
+    for word in ("terminate called", "Traceback", "Sanitizer", "std::", "nlohmann"):
+        assert word not in process.stderr
+    for word in words:
+        assert str(word) in process.stderr, process.stderr
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
+
+
+def parse(text: str) -> Any:
+    """RFC 8259: no NaN and no Infinity, which Python would take."""
+    return json.loads(text, parse_constant=_refuse_constant)
+
+
+def results(path: Path) -> Json:
+    """A results file, which keeps to results/schema.json."""
+    document = parse(path.read_text(encoding="utf-8"))
+    assert explain_invalid(document) is None
+    return document
+
+
+def write_model(folder: Path, content: Any, name: str = "model.json") -> Path:
+    path = folder / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def tiny_network(name: str = "Tiny", width: int = 8) -> Json:
+    return {
+        "name": name,
+        "input": {"shape": [4], "dtype": "f32"},
+        "loss": {"kind": "softmax_cross_entropy"},
+        "layers": [
+            {"name": "fc1", "kind": "linear", "out_features": width},
+            {"name": "relu1", "kind": "relu"},
+            {"name": "fc2", "kind": "linear", "out_features": 3},
+        ],
+    }
