@@ -23,7 +23,8 @@ double guess_s(const StepProgram& program, double time_per_case_s) {
   constexpr double kSteps = 8;
   Cost sum;
   for (const auto& [phase, cost] : totals(program).phases) sum += cost;
-  const double step_s = static_cast<double>(sum.flop) / kFlopPerSecond + static_cast<double>(sum.traffic_bytes) / kBytesPerSecond;
+  const double step_s =
+      static_cast<double>(sum.flop) / kFlopPerSecond + static_cast<double>(sum.traffic_bytes) / kBytesPerSecond;
   const double fill_s = static_cast<double>(logical_memory(program).parameters) / kFillBytesPerSecond;
   return 0.5 + 2 * fill_s + 4 * step_s + std::max(time_per_case_s, kSteps * step_s);
 }
@@ -47,7 +48,8 @@ std::vector<CaseSpec> specs_of(const Selection& selection) {
   for (const std::string& model : selection.models) {
     for (const int64_t batch : parse_range(selection.batch, "--batch")) {
       for (const std::string& optimizer : selection.optimizers) {
-        for (const std::string& dtype : selection.dtypes) specs.push_back({parse_model_spec(model), batch, optimizer, dtype});
+        for (const std::string& dtype : selection.dtypes)
+          specs.push_back({parse_model_spec(model), batch, optimizer, dtype});
       }
     }
   }
@@ -77,7 +79,7 @@ std::vector<Case> select_cases(const Selection& selection, int threads, double t
   }
   std::map<std::string, Network> networks;
   std::vector<Case> cases;
-  std::set<std::string> names;
+  std::map<std::string, uint64_t> network_of;  // by the name of the case
   for (const CaseSpec& spec : specs_of(selection)) {
     require_dtype(spec.dtype);
     const std::string key = spec.model.name + ":" + spec.model.parameters.dump();
@@ -86,11 +88,19 @@ std::vector<Case> select_cases(const Selection& selection, int threads, double t
       found = networks.emplace(key, load_network(spec.model, benchmarks_folder() + "/models")).first;
     }
     const Network& network = found->second;
-    const auto program = std::make_shared<const StepProgram>(lower(network, spec.batch, optimizer_named(spec.optimizer)));
+    const auto program =
+        std::make_shared<const StepProgram>(lower(network, spec.batch, optimizer_named(spec.optimizer)));
     for (const std::string& backend : selection.backends) {
       Case item;
-      item.id = {network.spec, network.name, network.parameters, spec.batch, spec.dtype, spec.optimizer, backend, threads};
-      if (!names.insert(item.id.name()).second) continue;
+      item.id = {network.spec, network.name, network.parameters, spec.batch, spec.dtype, spec.optimizer,
+                 backend,      threads};
+      item.network = network.fingerprint;
+      const auto [known, is_new] = network_of.emplace(item.id.name(), item.network);
+      if (known->second != item.network) {
+        throw InputError(spec.model.name, "a network of another name than those before it",
+                         "a second one that is named " + network.spec);
+      }
+      if (!is_new) continue;
       item.program = program;
       item.expected_s = guess_s(*program, time_per_case_s);
       if (unsupported_backends.contains(backend)) {

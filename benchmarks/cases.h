@@ -22,9 +22,10 @@ struct Selection {
 
 struct Case {
   CaseId id;
+  uint64_t network = 0;  // its fingerprint
   std::shared_ptr<const StepProgram> program;
-  double expected_s = 0;      // a guess for the progress bar, not a prediction
-  std::string cannot_run;     // why not, where that is known already
+  double expected_s = 0;   // a guess for the progress bar, not a prediction
+  std::string cannot_run;  // why not, where that is known already
 };
 
 // The backend of that name, or why this build or machine has none. Throws InputError for an unknown name.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // triphase_steps: times whole training steps, phase by phase. Google Benchmark selects and repeats the cases, one
-// registered benchmark each, and its flags work on case names. What it would lose this file keeps: it sums manual times,
-// writes one run a benchmark, truncates its output on opening and can print bare NaN, so samples, rows and
+// registered benchmark each, and its flags work on case names. What it would lose this file keeps: it sums manual
+// times, writes one run a benchmark, truncates its output on opening and can print bare NaN, so samples, rows and
 // --benchmark_out are handled here, in its own schema.
 #include <benchmark/benchmark.h>
 #include <unistd.h>
@@ -51,12 +51,25 @@ struct Flags {
 };
 
 int64_t parse_bytes(const std::string& text) {
+  constexpr size_t kLongest = 40;  // std::regex recurses by character
   static const std::regex form("([0-9]+(?:\\.[0-9]+)?)\\s*(|B|k|M|G|T|kB|MB|GB|TB|KiB|MiB|GiB|TiB)");
   std::smatch match;
-  static const std::map<std::string, double> units = {
-      {"", 1}, {"B", 1}, {"k", 1e3}, {"M", 1e6}, {"G", 1e9}, {"T", 1e12}, {"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9},
-      {"TB", 1e12}, {"KiB", 1024.0}, {"MiB", 1048576.0}, {"GiB", 1073741824.0}, {"TiB", 1099511627776.0}};
-  if (!std::regex_match(text, match, form)) throw InputError("--max_memory", "a size such as 8GiB or 500MB", "'" + text + "'");
+  static const std::map<std::string, double> units = {{"", 1},
+                                                      {"B", 1},
+                                                      {"k", 1e3},
+                                                      {"M", 1e6},
+                                                      {"G", 1e9},
+                                                      {"T", 1e12},
+                                                      {"kB", 1e3},
+                                                      {"MB", 1e6},
+                                                      {"GB", 1e9},
+                                                      {"TB", 1e12},
+                                                      {"KiB", 1024.0},
+                                                      {"MiB", 1048576.0},
+                                                      {"GiB", 1073741824.0},
+                                                      {"TiB", 1099511627776.0}};
+  if (text.size() > kLongest || !std::regex_match(text, match, form))
+    throw InputError("--max_memory", "a size such as 8GiB or 500MB", "'" + text + "'");
   const double value = std::stod(match[1]) * units.at(match[2]);
   if (!(value >= 1 && value < 9e18)) throw InputError("--max_memory", "a size from 1 byte to 9 EB", "'" + text + "'");
   return static_cast<int64_t>(value);
@@ -128,7 +141,8 @@ class Run {
     options_.seed = flags_.seed;
     options_.sampling.budget_s = flags_.time_per_case_s;
     options_.sampling.relative_half_width = flags_.precision;
-    options_.max_memory_bytes = flags_.max_memory.empty() ? available_memory_bytes() / 10 * 9 : parse_bytes(flags_.max_memory);
+    options_.max_memory_bytes =
+        flags_.max_memory.empty() ? available_memory_bytes() / 10 * 9 : parse_bytes(flags_.max_memory);
   }
 
   // Opens the journal and registers the cases.
@@ -160,16 +174,23 @@ class Run {
   };
 
   Json what_results_depend_on() const {
-    return {{"environment", environment_["fingerprint"]}, {"threads", flags_.threads}, {"verify", flags_.verify},
-            {"seed", flags_.seed}, {"time_per_case", flags_.time_per_case_s}, {"precision", flags_.precision}};
+    return {{"environment", environment_["fingerprint"]},
+            {"threads", flags_.threads},
+            {"verify", flags_.verify},
+            {"seed", flags_.seed},
+            {"time_per_case", flags_.time_per_case_s},
+            {"precision", flags_.precision}};
   }
 
   void register_cases() {
     for (const int i : selected_) {
-      benchmark::RegisterBenchmark(cases_[static_cast<size_t>(i)].id.name().c_str(), [this, i](benchmark::State& state) {
-        const double median_s = run_case(i);
-        for (auto _ : state) state.SetIterationTime(median_s);
-      })->Iterations(1)->UseManualTime();
+      benchmark::RegisterBenchmark(cases_[static_cast<size_t>(i)].id.name().c_str(),
+                                   [this, i](benchmark::State& state) {
+                                     const double median_s = run_case(i);
+                                     for (auto _ : state) state.SetIterationTime(median_s);
+                                   })
+          ->Iterations(1)
+          ->UseManualTime();
     }
   }
 
@@ -213,7 +234,8 @@ double Run::run_case(int index) {
   const auto position = static_cast<int>(done_.size());
   Done done{index, repetition, {}};
   bool measured = false;
-  if (const Journal::Rows* earlier = journal_->find(name, repetition)) {
+  const std::string key = name + "/network:" + std::to_string(item.network);  // a file may change between runs
+  if (const Journal::Rows* earlier = journal_->find(key, repetition)) {
     done.rows = *earlier;
   } else {
     Measurement result;
@@ -226,7 +248,8 @@ double Run::run_case(int index) {
       result = measure(*item.program, *std::get<std::unique_ptr<Backend>>(backend), options_,
                        [&](std::string_view stage, const Samples* so_far) {
                          const double share = so_far ? so_far->measured_s / options_.sampling.budget_s : 0;
-                         progress_.show(position, name, std::string(stage), std::min(share, 1.0), expected_before_s_, item.expected_s);
+                         progress_.show(position, name, std::string(stage), std::min(share, 1.0), expected_before_s_,
+                                        item.expected_s);
                          return g_signal == 0;
                        });
       measured = g_signal == 0;
@@ -234,7 +257,7 @@ double Run::run_case(int index) {
     done.rows = rows(item.id, {repetition, repetitions_}, *item.program, result);
   }
   expected_before_s_ += item.expected_s;
-  if (measured) journal_->append(name, repetition, done.rows);
+  if (measured) journal_->append(key, repetition, done.rows);
   progress_.finish(position, name, outcome(done.rows), !step_row(done.rows).contains("error_occurred"));
   const Json& step = step_row(done.rows);
   const double median_s = step.value("median_s", 0.0);
@@ -273,14 +296,16 @@ void Run::dry_run() const {
   }
   std::cout << table.text() << "\n"
             << runnable << " of " << selected_.size() << " cases would run, in about " << duration(total_s)
-            << " on an ordinary machine; memory that may be used: " << si(static_cast<double>(options_.max_memory_bytes)) << "B\n";
+            << " on an ordinary machine; memory that may be used: "
+            << si(static_cast<double>(options_.max_memory_bytes)) << "B\n";
 }
 
 Json Run::document() const {
   const benchmark::CPUInfo& cpu = benchmark::CPUInfo::Get();
   Json caches = Json::array();
   for (const auto& cache : cpu.caches) {
-    caches.push_back({{"type", cache.type}, {"level", cache.level}, {"size", cache.size}, {"num_sharing", cache.num_sharing}});
+    caches.push_back(
+        {{"type", cache.type}, {"level", cache.level}, {"size", cache.size}, {"num_sharing", cache.num_sharing}});
   }
   Json versions = {{"triphase", TRIPHASE_VERSION}};
   std::string isa = "reference";
@@ -328,13 +353,15 @@ Json Run::document() const {
 
 void Run::print_table() const {
   const bool backends = flags_.selection.backends.size() > 1;
-  Table table({"model", "batch", backends ? "optimizer, backend" : "optimizer", "step", "forward", "backward", "update", "bwd/fwd FLOP", "time", "with update: FLOP", "time"});
+  Table table({"model", "batch", backends ? "optimizer, backend" : "optimizer", "step", "forward", "backward", "update",
+               "bwd/fwd FLOP", "time", "with update: FLOP", "time"});
   std::string problems;
   std::vector<double> switches_per_s;
   for (const Done& done : done_) {
     const Json& step = step_row(done.rows);
     if (!step.contains("median_s")) {
-      problems += step.value("status", "") + ": " + cases_[static_cast<size_t>(done.index)].id.name() + ": " + step.value("reason", "") + "\n";
+      problems += step.value("status", "") + ": " + cases_[static_cast<size_t>(done.index)].id.name() + ": " +
+                  step.value("reason", "") + "\n";
       continue;
     }
     switches_per_s.push_back(step.value("involuntary_switches_per_s", 0.0));
@@ -344,9 +371,12 @@ void Run::print_table() const {
       }
       return "";
     };
-    const auto number = [&](const char* key) { return step.contains(key) ? fixed(step[key].get<double>(), 2) : std::string("-"); };
+    const auto number = [&](const char* key) {
+      return step.contains(key) ? fixed(step[key].get<double>(), 2) : std::string("-");
+    };
     const CaseId& id = cases_[static_cast<size_t>(done.index)].id;
-    table.add({id.model, std::to_string(id.batch), backends ? id.optimizer + ", " + id.backend : id.optimizer, time_of("step"), time_of("forward"), time_of("backward"), time_of("update"), number("ratio_flop"),
+    table.add({id.model, std::to_string(id.batch), backends ? id.optimizer + ", " + id.backend : id.optimizer,
+               time_of("step"), time_of("forward"), time_of("backward"), time_of("update"), number("ratio_flop"),
                number("ratio_time"), number("ratio_flop_with_update"), number("ratio_time_with_update")});
   }
   std::cout << "\n" << table.text();
@@ -365,7 +395,8 @@ int Run::finish() {
     for (int r = 0; r < repetitions_; ++r) {
       if (have.contains({i, r})) continue;
       const Case& item = cases_[static_cast<size_t>(i)];
-      done_.push_back({i, r, rows(item.id, {r, repetitions_}, *item.program, skipped("interrupted before it was measured"))});
+      done_.push_back(
+          {i, r, rows(item.id, {r, repetitions_}, *item.program, skipped("interrupted before it was measured"))});
     }
   }
   bool failed = false;
@@ -399,31 +430,43 @@ int Run::finish() {
 void add_flags(CLI::App& app, Flags& flags) {
   Selection& what = flags.selection;
   app.add_option("--suite", what.suite, "A suite of benchmarks/suites (quick, full, smoke) or a .json file");
-  app.add_option("--model", what.models, "A model of benchmarks/models, such as DeeperConvNet:depth=10, or a .json file; may be repeated");
-  app.add_option("--batch", what.batch, "Examples a step, for --model: 1,2,4 or 1:1024:*2 or 10:50:+10")->capture_default_str();
-  app.add_option("--backend", what.backends, "onednn, cuda, reference; several with commas")->delimiter(',')->capture_default_str();
-  app.add_option("--dtype", what.dtypes, "Element types, for --model: f32")->delimiter(',')->capture_default_str();
-  app.add_option("--optimizer", what.optimizers, "For --model: sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw; several with commas")
+  app.add_option("--model", what.models,
+                 "A model of benchmarks/models, such as DeeperConvNet:depth=10, or a .json file; may be repeated");
+  app.add_option("--batch", what.batch, "Examples a step, for --model: 1,2,4 or 1:1024:*2 or 10:50:+10")
+      ->capture_default_str();
+  app.add_option("--backend", what.backends, "onednn, cuda, reference; several with commas")
       ->delimiter(',')
       ->capture_default_str();
-  app.add_option("--threads", flags.threads, "Threads that compute; by default every processor that the process may use")
+  app.add_option("--dtype", what.dtypes, "Element types, for --model: f32")->delimiter(',')->capture_default_str();
+  app.add_option("--optimizer", what.optimizers,
+                 "For --model: sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw; several with commas")
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("--threads", flags.threads,
+                 "Threads that compute; by default every processor that the process may use")
       ->check(CLI::Range(1, 4096));
-  app.add_option("--verify", flags.verify, "Check outputs against float64 before timing: sampled elements, full, or off")
+  app.add_option("--verify", flags.verify,
+                 "Check outputs against float64 before timing: sampled elements, full, or off")
       ->check(CLI::IsMember({"sampled", "full", "off"}))
       ->capture_default_str();
-  app.add_option("--max_memory", flags.max_memory, "Skip cases that need more, such as 8GiB; by default nine tenths of what is available");
+  app.add_option("--max_memory", flags.max_memory,
+                 "Skip cases that need more, such as 8GiB; by default nine tenths of what is available");
   app.add_option("--time_per_case", flags.time_per_case_s, "Seconds of stepping a case at most, while enough steps fit")
       ->check(CLI::Range(0.001, 1e6))
       ->capture_default_str();
-  app.add_option("--precision", flags.precision, "Stop earlier once the 95 % intervals of the medians are within this fraction on either side")
+  app.add_option("--precision", flags.precision,
+                 "Stop earlier once the 95 % intervals of the medians are within this fraction on either side")
       ->check(CLI::Range(0.0001, 1.0))
       ->capture_default_str();
-  app.add_option("--seed", flags.seed, "Seed of data and parameters")->capture_default_str();
+  app.add_option("--seed", flags.seed, "Seed of data and parameters")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   app.add_flag("--dry_run", flags.dry_run, "List the cases with their memory and a guess of the time; measure nothing");
   app.add_flag("--resume", flags.resume, "Go on with the run whose journal lies beside --benchmark_out");
   app.footer(
       "Google Benchmark's flags work on case names: --benchmark_filter=REGEX, --benchmark_list_tests,\n"
-      "--benchmark_repetitions=N, --benchmark_out=FILE (journal beside it while running), --benchmark_context=KEY=VALUE,\n"
+      "--benchmark_repetitions=N, --benchmark_out=FILE (journal beside it while running), "
+      "--benchmark_context=KEY=VALUE,\n"
       "--benchmark_format=console|json, --benchmark_enable_random_interleaving.\n"
       "Exit codes: 0 done, 1 a row failed, 2 bad input or nothing can run, 130 or 143 interrupted.");
 }
@@ -461,7 +504,8 @@ BenchmarkFlags read_benchmark_flags(const std::vector<std::string>& arguments) {
     if (!argument.starts_with("--benchmark_repetitions=")) continue;
     const std::vector<int64_t> parsed = parse_range(value("--benchmark_repetitions"), "--benchmark_repetitions");
     if (parsed.size() != 1 || parsed[0] < 1 || parsed[0] > 10'000) {
-      throw InputError("--benchmark_repetitions", "an integer from 1 to 10000", "'" + value("--benchmark_repetitions") + "'");
+      throw InputError("--benchmark_repetitions", "an integer from 1 to 10000",
+                       "'" + value("--benchmark_repetitions") + "'");
     }
     flags.repetitions = static_cast<int>(parsed[0]);
   }
@@ -475,7 +519,8 @@ int run(Flags& flags, const BenchmarkFlags& benchmark_flags) {
   if (flags.threads == 0) flags.threads = usable_cpus();
   Run run(flags, select_cases(flags.selection, flags.threads, flags.time_per_case_s));
   const std::vector<int> selected = filtered(run.cases(), benchmark_flags.filter);
-  if (selected.empty()) throw InputError("--benchmark_filter", "a pattern that matches a case", "'" + benchmark_flags.filter + "'");
+  if (selected.empty())
+    throw InputError("--benchmark_filter", "a pattern that matches a case", "'" + benchmark_flags.filter + "'");
   run.select(selected, benchmark_flags.repetitions);
   if (benchmark_flags.list) {
     for (const int i : selected) std::cout << run.cases()[static_cast<size_t>(i)].id.name() << "\n";

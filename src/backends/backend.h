@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a backend offers: it compiles a whole StepProgram to a Plan, because layouts, fusion and memory are decided across
-// ops. A backend knows ops, and no layer. Vendor headers stay in the backend's own folder.
+// What a backend offers: it compiles a whole StepProgram to a Plan, because layouts, fusion and memory are decided
+// across ops. A backend knows ops, and no layer. Vendor headers stay in the backend's own folder.
 #pragma once
 
 #include <cstdint>
@@ -41,16 +41,16 @@ class StepSource {
 
 // A unit that a plan executes: one op, or several fused into one call. Never crosses a phase.
 struct Group {
-  std::vector<int> ops;           // indices into the program, ascending; the first gives layer and phase
-  std::string implementation;     // the library's name for what runs, or our own
-  int64_t traffic_bytes = 0;      // what it moves as planned: operands that exist in memory, and inserted reorders
+  std::vector<int> ops;        // indices into the program, ascending; the first gives layer and phase
+  std::string implementation;  // the library's name for what runs, or our own
+  int64_t traffic_bytes = 0;   // what it moves as planned: operands that exist in memory, and inserted reorders
 };
 
 struct MemoryPlan {
-  int64_t persistent_bytes = 0;   // parameters, states, data: live across steps
-  int64_t transient_bytes = 0;    // values and gradients, buffers shared by liveness
-  int64_t scratch_bytes = 0;      // the library's workspace
-  int64_t setup_bytes = 0;        // beside these, while setting up
+  int64_t persistent_bytes = 0;  // parameters, states, data: live across steps
+  int64_t transient_bytes = 0;   // values and gradients, buffers shared by liveness
+  int64_t scratch_bytes = 0;     // the library's workspace
+  int64_t setup_bytes = 0;       // beside these, while setting up
   int64_t peak_bytes() const { return persistent_bytes + transient_bytes + scratch_bytes + setup_bytes; }
 };
 
@@ -60,7 +60,8 @@ class Plan : public StepSource {
   virtual const std::vector<Group>& groups() const = 0;
   virtual MemoryPlan memory_plan() const = 0;
 
-  // Allocates, and fills data, parameters and states from `seed`; the values do not depend on the backend or its layouts.
+  // Allocates, and fills data, parameters and states from `seed`; the values do not depend on the backend or its
+  // layouts.
   virtual void allocate(uint64_t seed) = 0;
   // Parameters, states and the step count as after allocate().
   virtual void restore() = 0;

@@ -13,9 +13,12 @@ constexpr int64_t size_in_bytes(DType dtype) { return dtype == DType::kU8 ? 1 : 
 
 constexpr std::string_view to_string(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return "f32";
-    case DType::kS32: return "s32";
-    case DType::kU8: return "u8";
+    case DType::kF32:
+      return "f32";
+    case DType::kS32:
+      return "s32";
+    case DType::kU8:
+      return "u8";
   }
   return "?";
 }

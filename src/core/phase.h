@@ -9,14 +9,19 @@ namespace triphase {
 
 enum class Phase { kForward, kBackwardData, kBackwardWeights, kUpdate };
 
-inline constexpr std::array kAllPhases = {Phase::kForward, Phase::kBackwardData, Phase::kBackwardWeights, Phase::kUpdate};
+inline constexpr std::array kAllPhases = {Phase::kForward, Phase::kBackwardData, Phase::kBackwardWeights,
+                                          Phase::kUpdate};
 
 constexpr std::string_view to_string(Phase phase) {
   switch (phase) {
-    case Phase::kForward: return "forward";
-    case Phase::kBackwardData: return "backward_data";
-    case Phase::kBackwardWeights: return "backward_weights";
-    case Phase::kUpdate: return "update";
+    case Phase::kForward:
+      return "forward";
+    case Phase::kBackwardData:
+      return "backward_data";
+    case Phase::kBackwardWeights:
+      return "backward_weights";
+    case Phase::kUpdate:
+      return "update";
   }
   return "?";
 }

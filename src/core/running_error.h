@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A double that carries a bound on how far the same computation in single precision may stray: Wilkinson's running error
-// analysis (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.3), to first order, for any formula.
+// A double that carries a bound on how far the same computation in single precision may stray: Wilkinson's running
+// error analysis (Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.3), to first order, for any
+// formula.
 #pragma once
 
 #include <cmath>
@@ -18,10 +19,15 @@ class RunningError {
   double value() const { return value_; }
   double error() const { return error_; }
 
-  friend RunningError operator+(RunningError a, RunningError b) { return rounded(a.value_ + b.value_, a.error_ + b.error_); }
-  friend RunningError operator-(RunningError a, RunningError b) { return rounded(a.value_ - b.value_, a.error_ + b.error_); }
+  friend RunningError operator+(RunningError a, RunningError b) {
+    return rounded(a.value_ + b.value_, a.error_ + b.error_);
+  }
+  friend RunningError operator-(RunningError a, RunningError b) {
+    return rounded(a.value_ - b.value_, a.error_ + b.error_);
+  }
   friend RunningError operator*(RunningError a, RunningError b) {
-    return rounded(a.value_ * b.value_, std::abs(a.value_) * b.error_ + std::abs(b.value_) * a.error_ + a.error_ * b.error_);
+    return rounded(a.value_ * b.value_,
+                   std::abs(a.value_) * b.error_ + std::abs(b.value_) * a.error_ + a.error_ * b.error_);
   }
   friend RunningError operator/(RunningError a, RunningError b) {
     const double quotient = a.value_ / b.value_;
@@ -36,7 +42,9 @@ class RunningError {
 
  private:
   RunningError(double value, double error) : value_(value), error_(error) {}
-  static RunningError rounded(double value, double error) { return {value, error + kUnitRoundoffF32 * std::abs(value)}; }
+  static RunningError rounded(double value, double error) {
+    return {value, error + kUnitRoundoffF32 * std::abs(value)};
+  }
 
   double value_ = 0;
   double error_ = kUnitRoundoffF32 * std::abs(value_);

@@ -54,7 +54,8 @@ bool Attributes::boolean(const std::string& key, bool fallback) {
 double Attributes::positive_number(const std::string& key, double fallback) {
   const json* value = find(key);
   if (!value) return fallback;
-  if (!value->is_number() || !(value->get<double>() > 0)) throw InputError(path(key), "a positive number", describe(*value));
+  if (!value->is_number() || !(value->get<double>() > 0))
+    throw InputError(path(key), "a positive number", describe(*value));
   return value->get<double>();
 }
 

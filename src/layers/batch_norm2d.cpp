@@ -32,8 +32,8 @@ Lower read_batch_norm2d(Attributes& attributes) {
     return {outputs[0], [=, &builder](TensorId dy) {
               std::vector<TensorId> of = {gamma, beta};
               if (data) of.push_back(x);
-              builder.gradient(data ? Phase::kBackwardData : Phase::kBackwardWeights, BatchNorm2dBackward{epsilon, data},
-                               {dy, x, gamma, mean, variance}, of);
+              builder.gradient(data ? Phase::kBackwardData : Phase::kBackwardWeights,
+                               BatchNorm2dBackward{epsilon, data}, {dy, x, gamma, mean, variance}, of);
             }};
   };
 }

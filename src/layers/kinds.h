@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The list of layer kinds and losses. A kind reads its attributes and returns how it lowers: forward and backward side by
-// side. It knows its shapes and its ops, and no backend. To add one: a file here and a line in kinds.cpp.
+// The list of layer kinds and losses. A kind reads its attributes and returns how it lowers: forward and backward side
+// by side. It knows its shapes and its ops, and no backend. To add one: a file here and a line in kinds.cpp.
 #pragma once
 
 #include <span>

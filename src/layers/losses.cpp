@@ -23,8 +23,7 @@ Lower read_mean_square(Attributes&) {
   return [](Builder& builder, std::span<const TensorId> inputs) -> Lowered {
     const TensorId x = inputs[0];
     const TensorId loss = builder.forward(MeanSquare{}, {x});
-    return {loss,
-            [=, &builder](TensorId) { builder.gradient(Phase::kBackwardData, MeanSquareBackward{}, {x}, {x}); }};
+    return {loss, [=, &builder](TensorId) { builder.gradient(Phase::kBackwardData, MeanSquareBackward{}, {x}, {x}); }};
   };
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pooling over windows. x: [N, C, H, W]  y: [N, C, OH, OW]
-// max: y = the largest tap; backward scatters dy to the tap kept. average: y = Σ taps / number; backward scatters dy / number.
-// Global average: the window is the whole plane, y: [N, C, 1, 1]. Nominal FLOP: none.
+// max: y = the largest tap; backward scatters dy to the tap kept. average: y = Σ taps / number; backward scatters dy /
+// number. Global average: the window is the whole plane, y: [N, C, 1, 1]. Nominal FLOP: none.
 #include <stdexcept>
 
 #include "layers/kinds.h"

@@ -63,7 +63,8 @@ double window_count(const AvgPool2d& pool, const Shape& x, int64_t oh, int64_t o
   double count = 0;
   for (int64_t i = 0; i < pool.window.kernel[0]; ++i) {
     for (int64_t j = 0; j < pool.window.kernel[1]; ++j) {
-      const bool inside = tap_position(pool.window, 0, oh, i, x[2]) >= 0 && tap_position(pool.window, 1, ow, j, x[3]) >= 0;
+      const bool inside =
+          tap_position(pool.window, 0, oh, i, x[2]) >= 0 && tap_position(pool.window, 1, ow, j, x[3]) >= 0;
       count += pool.count_include_pad || inside;
     }
   }
@@ -314,7 +315,8 @@ struct ElementEvaluator::Overloads {
     const double scale = read(2, channel).value * inverse;
     const double slope = sums.second * inverse * inverse / per_channel;
     const double mean_magnitude = sums.magnitude / per_channel;
-    const double magnitude = std::abs(dy) + mean_magnitude * (1 + (std::abs(read(1, index).value) + std::abs(centred)) * inverse * inverse);
+    const double magnitude =
+        std::abs(dy) + mean_magnitude * (1 + (std::abs(read(1, index).value) + std::abs(centred)) * inverse * inverse);
     return {(dy - sums.first / per_channel - centred * slope) * scale, magnitude * std::abs(scale), per_channel};
   }
   Element operator()(const RunningStatistics& kind) const {
@@ -354,7 +356,8 @@ struct ElementEvaluator::Overloads {
     for (int64_t n = 0; n < shape(0)[0]; ++n) {
       const auto [largest, log] = log_sum(n);
       const double x = row(n, static_cast<int64_t>(read(1, n).value));
-      sum.add({log - (x - largest), 1 + std::abs(log) + std::abs(x) + std::abs(largest), static_cast<double>(classes) + 4});
+      sum.add(
+          {log - (x - largest), 1 + std::abs(log) + std::abs(x) + std::abs(largest), static_cast<double>(classes) + 4});
     }
     return scaled(sum.result(), 1 / static_cast<double>(shape(0)[0]));
   }

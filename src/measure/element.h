@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Recomputes single elements of an op's outputs in float64 from what a plan holds in memory, so that a step too large for
-// the whole reference can still be checked. Written apart from the reference: it gathers where that one scatters.
+// Recomputes single elements of an op's outputs in float64 from what a plan holds in memory, so that a step too large
+// for the whole reference can still be checked. Written apart from the reference: it gathers where that one scatters.
 #pragma once
 
 #include <map>
@@ -19,7 +19,8 @@ struct Element {
 
   // The error that single precision may make with overwhelming probability: for n roundings that are independent and of
   // mean zero, |error| <= λ √n u Σ|terms| fails with probability below 2 exp(-λ²/2), here 3e-14 (Higham and Mary, A New
-  // Approach to Probabilistic Rounding Error Analysis, 2019). The worst case n u Σ|terms| would hide gross errors at n = 1e5.
+  // Approach to Probabilistic Rounding Error Analysis, 2019). The worst case n u Σ|terms| would hide gross errors at n
+  // = 1e5.
   double bound() const;
 };
 

@@ -15,9 +15,7 @@ namespace {
 
 constexpr double kTinyLearningRate = 1e-12;
 
-double wall_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double wall_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 struct ProcessUsage {
   double cpu_s = 0;
@@ -27,7 +25,9 @@ struct ProcessUsage {
 ProcessUsage process_usage() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec); };
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
+  };
   return {seconds(usage.ru_utime) + seconds(usage.ru_stime), usage.ru_nivcsw};
 }
 

@@ -16,10 +16,14 @@ enum class Status { kOk, kSkipped, kFailed, kUnverified };
 
 constexpr std::string_view to_string(Status status) {
   switch (status) {
-    case Status::kOk: return "ok";
-    case Status::kSkipped: return "skipped";
-    case Status::kFailed: return "failed";
-    case Status::kUnverified: return "unverified";
+    case Status::kOk:
+      return "ok";
+    case Status::kSkipped:
+      return "skipped";
+    case Status::kFailed:
+      return "failed";
+    case Status::kUnverified:
+      return "unverified";
   }
   return "?";
 }
@@ -34,13 +38,13 @@ struct MeasureOptions {
 
 struct Measurement {
   Status status = Status::kSkipped;
-  std::string reason;           // where the status is not ok
-  std::vector<Group> groups;    // of the plan; empty where there is none
+  std::string reason;         // where the status is not ok
+  std::vector<Group> groups;  // of the plan; empty where there is none
   MemoryPlan memory;
   Verification verification;
-  double setup_s = 0;           // compile, allocate, fill and verify
-  double cpu_share = 1;         // CPU time of the process / wall time while sampling
-  double switches_per_s = 0;    // how often others took a processor away while sampling: a busy machine
+  double setup_s = 0;         // compile, allocate, fill and verify
+  double cpu_share = 1;       // CPU time of the process / wall time while sampling
+  double switches_per_s = 0;  // how often others took a processor away while sampling: a busy machine
   Samples samples;
 };
 

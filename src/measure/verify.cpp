@@ -11,9 +11,9 @@
 namespace triphase {
 namespace {
 
-constexpr int64_t kMostElements = 2048;      // sampled of one output
+constexpr int64_t kMostElements = 2048;  // sampled of one output
 constexpr int64_t kFewestElements = 32;
-constexpr int64_t kMostReads = 8'000'000;    // for one output
+constexpr int64_t kMostReads = 8'000'000;  // for one output
 
 struct Expectation {
   int op = 0;
@@ -31,7 +31,8 @@ std::vector<int64_t> chosen_indices(int64_t count, int64_t work, VerifyMode mode
   }
   indices = {0, count - 1};
   for (int64_t i = 2; i < wanted; ++i) {
-    indices.push_back(static_cast<int64_t>(random_bits(stream, static_cast<uint64_t>(i)) % static_cast<uint64_t>(count)));
+    indices.push_back(
+        static_cast<int64_t>(random_bits(stream, static_cast<uint64_t>(i)) % static_cast<uint64_t>(count)));
   }
   return indices;
 }
@@ -103,7 +104,9 @@ class Checker {
 
   void note_gradient(const Expectation& expected, double found) {
     const std::vector<int>& readers = program_.tensor(expected.tensor).readers;
-    const auto updates = [&](int op) { return std::holds_alternative<Update>(program_.ops[static_cast<size_t>(op)].kind); };
+    const auto updates = [&](int op) {
+      return std::holds_alternative<Update>(program_.ops[static_cast<size_t>(op)].kind);
+    };
     if (program_.tensor(expected.tensor).role != Role::kGradient || !std::ranges::any_of(readers, updates)) return;
     GradientSums& sums = gradients_[expected.tensor];
     sums.square += found * found;

@@ -17,18 +17,18 @@ enum class VerifyMode {
 
 struct Verification {
   int ops_checked = 0;
-  int ops_unchecked = 0;          // nothing of theirs is ever in memory, and no later op of their group either
+  int ops_unchecked = 0;  // nothing of theirs is ever in memory, and no later op of their group either
   int64_t elements_checked = 0;
   double max_error_over_bound = 0;
   double first_loss = 0;
-  double last_loss = 0;           // after the steps of the loss check
-  std::string failure;            // of the first element or loss that is wrong; empty where all is well
+  double last_loss = 0;  // after the steps of the loss check
+  std::string failure;   // of the first element or loss that is wrong; empty where all is well
 
   bool ok() const { return failure.empty(); }
 };
 
-// Runs a few steps of an allocated plan; leaves it restored. Gradient elements of the first step set the learning rate of
-// the loss check: a first-order prediction of a fall by 2 % a step.
+// Runs a few steps of an allocated plan; leaves it restored. Gradient elements of the first step set the learning rate
+// of the loss check: a first-order prediction of a fall by 2 % a step.
 Verification verify(const StepProgram& program, Plan& plan, VerifyMode mode, uint64_t seed);
 
 }  // namespace triphase

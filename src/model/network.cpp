@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "core/random.h"
 #include "model/files.h"
 
 namespace triphase {
@@ -275,6 +276,7 @@ Network parse_network(const json& root, const json& given) {
   const json none = json::object();
   if (defaults && !defaults->is_object()) throw InputError("$.parameters", "an object", describe(*defaults));
   network.parameters = merge_parameters(defaults ? *defaults : none, given, network.name);
+  network.fingerprint = random_stream(root.dump() + network.parameters.dump(), 0);
   network.spec = network.name;
   for (const auto& [name, value] : network.parameters.items()) {
     if (value == defaults->at(name)) continue;

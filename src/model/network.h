@@ -31,6 +31,7 @@ struct Network {
 
   std::string name;
   nlohmann::json parameters;  // all of them, as set
+  uint64_t fingerprint = 0;   // of the JSON and the parameters: another network of the same name has another
   std::string spec;           // the name and the parameters that differ from their defaults
   Shape input_shape;          // without the batch
   std::vector<Layer> layers;

@@ -126,12 +126,14 @@ struct FlopOf {
     const int64_t channels = elements(in[2]);
     const int64_t statistics = checked_add(checked_mul(4, elements(in[0])), checked_mul(2, channels));
     if (!op.data_gradient) return only_executed(statistics);
-    return only_executed(checked_add(statistics, checked_add(checked_mul(5, elements(in[0])), checked_mul(4, channels))));
+    return only_executed(
+        checked_add(statistics, checked_add(checked_mul(5, elements(in[0])), checked_mul(4, channels))));
   }
   Flop operator()(const RunningStatistics&) const { return only_executed(checked_mul(6, elements(out[0]))); }
   Flop operator()(const Add&) const { return only_executed(elements(out[0])); }
   Flop operator()(const Reshape&) const { return {}; }
-  // Per row of K: maximum K - 1, differences K, exponentials K, sum K - 1, quotients K, logarithm and difference 2; mean 1.
+  // Per row of K: maximum K - 1, differences K, exponentials K, sum K - 1, quotients K, logarithm and difference 2;
+  // mean 1.
   Flop operator()(const SoftmaxCrossEntropy&) const {
     return only_executed(checked_add(checked_mul(5, elements(in[0])), in[0].shape[0]));
   }

@@ -23,8 +23,7 @@ void require_rank(const TensorType& type, size_t rank) {
 }
 
 void require_same_shape(const TensorType& a, const TensorType& b) {
-  require(a.shape == b.shape,
-          "expected equal shapes, found " + to_string(a.shape) + " and " + to_string(b.shape));
+  require(a.shape == b.shape, "expected equal shapes, found " + to_string(a.shape) + " and " + to_string(b.shape));
 }
 
 TensorType f32(Shape shape) {
@@ -177,11 +176,28 @@ int64_t window_output(const Window& window, int d, int64_t input) {
 }
 
 std::string_view name_of(const OpKind& kind) {
-  constexpr std::string_view kNames[] = {
-      "matmul", "add_bias", "bias_gradient", "conv2d", "conv2d_backward_data", "conv2d_backward_weights", "relu",
-      "relu_backward", "max_pool2d", "max_pool2d_backward", "avg_pool2d", "avg_pool2d_backward", "batch_norm2d",
-      "batch_norm2d_backward", "running_statistics", "add", "reshape", "softmax_cross_entropy",
-      "softmax_cross_entropy_backward", "mean_square", "mean_square_backward", "update"};
+  constexpr std::string_view kNames[] = {"matmul",
+                                         "add_bias",
+                                         "bias_gradient",
+                                         "conv2d",
+                                         "conv2d_backward_data",
+                                         "conv2d_backward_weights",
+                                         "relu",
+                                         "relu_backward",
+                                         "max_pool2d",
+                                         "max_pool2d_backward",
+                                         "avg_pool2d",
+                                         "avg_pool2d_backward",
+                                         "batch_norm2d",
+                                         "batch_norm2d_backward",
+                                         "running_statistics",
+                                         "add",
+                                         "reshape",
+                                         "softmax_cross_entropy",
+                                         "softmax_cross_entropy_backward",
+                                         "mean_square",
+                                         "mean_square_backward",
+                                         "update"};
   static_assert(std::size(kNames) == std::variant_size_v<OpKind>);
   return kNames[kind.index()];
 }

@@ -49,8 +49,8 @@ struct AddBias {};
 // db[c] = sum of dy over all but dimension 1.   (dy) -> db.  dy: [N, C, ...]  db: [C]
 struct BiasGradient {};
 
-// y[n,k,oh,ow] = sum_{c,i,j} x[n, c, oh s - p + i d, ow s - p + j d] w[k,c,i,j], c within k's group; taps outside x are 0.
-// (x, w) -> y.  x: [N, C, H, W]  w: [K, C/groups, KH, KW]  y: [N, K, OH, OW]
+// y[n,k,oh,ow] = sum_{c,i,j} x[n, c, oh s - p + i d, ow s - p + j d] w[k,c,i,j], c within k's group; taps outside x are
+// 0. (x, w) -> y.  x: [N, C, H, W]  w: [K, C/groups, KH, KW]  y: [N, K, OH, OW]
 struct Conv2d {
   Window window;
   int64_t groups = 1;
@@ -143,17 +143,16 @@ struct Update {
   Optimizer optimizer;
 };
 
-using OpKind =
-    std::variant<MatMul, AddBias, BiasGradient, Conv2d, Conv2dBackwardData, Conv2dBackwardWeights, Relu, ReluBackward,
-                 MaxPool2d, MaxPool2dBackward, AvgPool2d, AvgPool2dBackward, BatchNorm2d, BatchNorm2dBackward,
-                 RunningStatistics, Add, Reshape, SoftmaxCrossEntropy, SoftmaxCrossEntropyBackward, MeanSquare,
-                 MeanSquareBackward, Update>;
+using OpKind = std::variant<MatMul, AddBias, BiasGradient, Conv2d, Conv2dBackwardData, Conv2dBackwardWeights, Relu,
+                            ReluBackward, MaxPool2d, MaxPool2dBackward, AvgPool2d, AvgPool2dBackward, BatchNorm2d,
+                            BatchNorm2dBackward, RunningStatistics, Add, Reshape, SoftmaxCrossEntropy,
+                            SoftmaxCrossEntropyBackward, MeanSquare, MeanSquareBackward, Update>;
 
 // "matmul", "conv2d_backward_data" ...
 std::string_view name_of(const OpKind& kind);
 
-// The types of an op's outputs from those of its inputs. Throws std::invalid_argument where they do not fit, SizeOverflow
-// where they are too large.
+// The types of an op's outputs from those of its inputs. Throws std::invalid_argument where they do not fit,
+// SizeOverflow where they are too large.
 std::vector<TensorType> infer(const OpKind& kind, const std::vector<TensorType>& inputs);
 
 template <class... F>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// AdamW (Loshchilov and Hutter, 2019): Adam's step and a decay of the weight beside it, w -= lr λ w. 15 FLOP, 28 bytes a
-// parameter (f32).
+// AdamW (Loshchilov and Hutter, 2019): Adam's step and a decay of the weight beside it, w -= lr λ w. 15 FLOP, 28 bytes
+// a parameter (f32).
 #pragma once
 
 #include <array>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Nesterov momentum as PyTorch's SGD(nesterov=True): v = mu v + g; w -= lr (g + mu v). 6 FLOP, 20 bytes a parameter (f32).
+// Nesterov momentum as PyTorch's SGD(nesterov=True): v = mu v + g; w -= lr (g + mu v). 6 FLOP, 20 bytes a parameter
+// (f32).
 #pragma once
 
 #include <array>

@@ -61,8 +61,8 @@ TensorId Builder::parameter(const std::string& suffix, const Shape& shape, Init 
   const std::string name = owner_ + "." + suffix;
   if (const auto found = parameters_.find(name); found != parameters_.end()) {
     if (this->shape(found->second) != shape) {
-      throw std::invalid_argument("expected shared weights of one shape, found " + to_string(this->shape(found->second)) +
-                                  " and " + to_string(shape));
+      throw std::invalid_argument("expected shared weights of one shape, found " +
+                                  to_string(this->shape(found->second)) + " and " + to_string(shape));
     }
     return found->second;
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Builds a StepProgram layer by layer. A layer appends its forward ops and hands back how its backward goes; the builder
-// runs those in reverse, sums gradients that meet with explicit adds, and ends with one update per parameter.
+// Builds a StepProgram layer by layer. A layer appends its forward ops and hands back how its backward goes; the
+// builder runs those in reverse, sums gradients that meet with explicit adds, and ends with one update per parameter.
 #pragma once
 
 #include <functional>
@@ -55,7 +55,8 @@ class Builder {
   std::vector<TensorId> forward(const OpKind& kind, const std::vector<TensorId>& inputs,
                                 const std::vector<std::string>& what);
 
-  // Appends an op of a backward phase that makes gradients of the tensors `of`. A tensor may get several: they are summed.
+  // Appends an op of a backward phase that makes gradients of the tensors `of`. A tensor may get several: they are
+  // summed.
   void gradient(Phase phase, const OpKind& kind, const std::vector<TensorId>& inputs, std::vector<TensorId> of);
   // `gradient`, a tensor that exists already, is a gradient of `of`.
   void pass_gradient(TensorId gradient, TensorId of);
@@ -81,9 +82,9 @@ class Builder {
   StepProgram program_;
   std::vector<char> needs_gradient_;
   std::map<std::string, int> name_uses_;
-  std::map<std::string, TensorId> parameters_;           // by name
-  std::map<TensorId, int> parameter_layers_;             // the layer that owns it
-  std::map<TensorId, TensorId> gradients_;               // by tensor, the sum of what has come so far
+  std::map<std::string, TensorId> parameters_;  // by name
+  std::map<TensorId, int> parameter_layers_;    // the layer that owns it
+  std::map<TensorId, TensorId> gradients_;      // by tensor, the sum of what has come so far
   std::vector<LoweredLayer> lowered_;
   std::vector<Replacement> replacements_;
   std::string owner_;

@@ -27,7 +27,8 @@ class InitialValues {
   double operator()(int64_t index) const {
     const auto i = static_cast<uint64_t>(index);
     if (tensor_.role == Role::kInput) return random_normal(stream_, i);
-    if (tensor_.role == Role::kTarget) return static_cast<double>(random_bits(stream_, i) % static_cast<uint64_t>(classes_));
+    if (tensor_.role == Role::kTarget)
+      return static_cast<double>(random_bits(stream_, i) % static_cast<uint64_t>(classes_));
     if (tensor_.init.kind == Init::Kind::kConstant) return tensor_.init.value;
     return static_cast<float>(random_truncated_normal(stream_, i) * tensor_.init.value);
   }

@@ -12,7 +12,9 @@ std::vector<TensorType> StepProgram::types(const std::vector<TensorId>& ids) con
   return types;
 }
 
-int64_t size_in_bytes(const TensorType& type) { return checked_mul(element_count(type.shape), size_in_bytes(type.dtype)); }
+int64_t size_in_bytes(const TensorType& type) {
+  return checked_mul(element_count(type.shape), size_in_bytes(type.dtype));
+}
 
 Cost cost(const StepProgram& program, const Op& op) {
   return cost(op.kind, program.types(op.inputs), program.types(op.outputs));
@@ -34,7 +36,8 @@ Memory logical_memory(const StepProgram& program) {
   for (TensorId id = 0; id < static_cast<TensorId>(program.tensors.size()); ++id) {
     const Tensor& tensor = program.tensor(id);
     const bool given = tensor.producer < 0;
-    if (given && tensor.role == Role::kParameter) add(memory.parameters, tensor.type), add(memory.gradients, tensor.type);
+    if (given && tensor.role == Role::kParameter)
+      add(memory.parameters, tensor.type), add(memory.gradients, tensor.type);
     if (given && tensor.role == Role::kState) add(memory.optimizer_state, tensor.type);
     if (given && tensor.role == Role::kStatistic) add(memory.statistics, tensor.type);
     if (tensor.role == Role::kInput || tensor.role == Role::kTarget) add(memory.input, tensor.type);
@@ -76,7 +79,8 @@ void validate(const StepProgram& program) {
   bool updating = false;
   for (size_t i = 0; i < program.ops.size(); ++i) {
     const Op& op = program.ops[i];
-    const std::string name = std::string(name_of(op.kind)) + " of " + program.layers[static_cast<size_t>(op.layer)].name;
+    const std::string name =
+        std::string(name_of(op.kind)) + " of " + program.layers[static_cast<size_t>(op.layer)].name;
     updating = updating || op.phase == Phase::kUpdate;
     require(updating == (op.phase == Phase::kUpdate), name + " comes after an update");
     for (const TensorId id : op.inputs) require(written[static_cast<size_t>(id)], name + " reads what is not written");

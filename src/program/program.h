@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// StepProgram: one training step as a list of primitive ops, each tagged with its layer and its phase. It is the logical
-// truth about FLOP, bytes and values; how a backend runs it (fusion, layouts, buffers) is the backend's Plan.
+// StepProgram: one training step as a list of primitive ops, each tagged with its layer and its phase. It is the
+// logical truth about FLOP, bytes and values; how a backend runs it (fusion, layouts, buffers) is the backend's Plan.
 //
 // Every tensor is written once. A parameter's update writes a new tensor, `next` of the old one.
 #pragma once
@@ -39,10 +39,10 @@ struct Tensor {
   std::string name;  // unique: "fc1.weight", "fc1.weight.gradient", "relu1"
   TensorType type;
   Role role = Role::kValue;
-  Init init;                    // of parameters, states and statistics
-  int producer = -1;            // index of the op that writes it; -1 where it is given
-  TensorId next = kNoTensor;    // what the step replaces it with
-  std::vector<int> readers;     // indices of the ops that read it, ascending
+  Init init;                  // of parameters, states and statistics
+  int producer = -1;          // index of the op that writes it; -1 where it is given
+  TensorId next = kNoTensor;  // what the step replaces it with
+  std::vector<int> readers;   // indices of the ops that read it, ascending
 };
 
 struct Op {

@@ -8,7 +8,8 @@
 
 namespace triphase {
 
-// 1234176512 -> "1.234 G": four significant digits and an SI prefix; integers below 10000 are written out. Unit not included.
+// 1234176512 -> "1.234 G": four significant digits and an SI prefix; integers below 10000 are written out. Unit not
+// included.
 std::string si(double value);
 // Seconds with a unit of time: "12.3 µs".
 std::string duration(double seconds);

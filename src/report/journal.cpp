@@ -90,7 +90,8 @@ Journal::Journal(const std::string& output, const Json& run, bool resume) {
       throw InputError(path_, "a journal of this program, or no such file", "something else; move it away");
     }
     if (!resume) {
-      throw InputError(path_, "no journal", "that of an unfinished run; --resume goes on with it, or delete it to begin anew");
+      throw InputError(path_, "no journal",
+                       "that of an unfinished run; --resume goes on with it, or delete it to begin anew");
     }
     if (header["run"] != run) {
       throw InputError(path_, "a journal of the same machine and flags",
@@ -98,8 +99,11 @@ Journal::Journal(const std::string& output, const Json& run, bool resume) {
     }
     while (std::getline(earlier, line)) {
       const Json entry = Json::parse(line, nullptr, false);
-      if (!entry.is_object() || !entry.contains("rows")) continue;  // a line cut off by the interruption
-      earlier_[{entry.at("case").get<std::string>(), entry.at("repetition").get<int>()}] = entry.at("rows").get<Rows>();
+      try {
+        earlier_[{entry.at("case").get<std::string>(), entry.at("repetition").get<int>()}] =
+            entry.at("rows").get<Rows>();
+      } catch (const Json::exception&) {  // a line cut off by the interruption, or damaged: measured again
+      }
     }
   }
   // Written anew, so that a line cut off does not stay in the middle.

@@ -13,9 +13,7 @@
 namespace triphase {
 namespace {
 
-double now_s() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 std::string clock_text(double seconds) {
   const auto whole = static_cast<long>(std::max(0.0, std::round(seconds)));
@@ -48,8 +46,9 @@ void ProgressLine::show(int index, const std::string& name, const std::string& s
   const double left_s = (expected_s_ - done_s) * pace;
   constexpr int kBar = 20;
   const int filled = std::clamp(static_cast<int>(kBar * done_s / std::max(expected_s_, 1e-9)), 0, kBar);
-  std::string line = "[" + std::string(static_cast<size_t>(filled), '#') + std::string(static_cast<size_t>(kBar - filled), '.') + "] " +
-                     std::to_string(index + 1) + "/" + std::to_string(cases_) + "  " + clock_text(left_s) + " left  " + stage + "  " + name;
+  std::string line = "[" + std::string(static_cast<size_t>(filled), '#') +
+                     std::string(static_cast<size_t>(kBar - filled), '.') + "] " + std::to_string(index + 1) + "/" +
+                     std::to_string(cases_) + "  " + clock_text(left_s) + " left  " + stage + "  " + name;
   line = line.substr(0, terminal_width() - 1);
   std::fprintf(stderr, "\r%s\033[K", line.c_str());
   std::fflush(stderr);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How far a run is, on standard error: one line that is drawn over on a terminal, a line a case elsewhere. Colours only on
-// a terminal, and not where NO_COLOR is set.
+// How far a run is, on standard error: one line that is drawn over on a terminal, a line a case elsewhere. Colours only
+// on a terminal, and not where NO_COLOR is set.
 #pragma once
 
 #include <string>

@@ -28,7 +28,8 @@ class RowWriter {
       }
       for (const int op : group.ops) {
         const Op& fused = program.ops[static_cast<size_t>(op)];
-        if (fused.layer != main.layer) fused_into_[{fused.layer, fused.phase}] = program.layers[static_cast<size_t>(main.layer)].name;
+        if (fused.layer != main.layer)
+          fused_into_[{fused.layer, fused.phase}] = program.layers[static_cast<size_t>(main.layer)].name;
       }
     }
     // A layer that has a group of its own as well is no layer fused away.
@@ -117,12 +118,14 @@ class RowWriter {
     Json& row = begin_row("", name, cost);
     if (!measured_.groups.empty()) {
       int64_t planned_bytes = 0;
-      for (const auto& [key, planned] : planned_) planned_bytes += phases.contains(key.second) ? planned.traffic_bytes : 0;
+      for (const auto& [key, planned] : planned_)
+        planned_bytes += phases.contains(key.second) ? planned.traffic_bytes : 0;
       row["traffic_bytes_planned"] = planned_bytes;
     }
     if (!ran()) return;
-    write_times(row, name == "step" ? measured_.samples.step_s
-                                    : phase_sum_s(measured_.samples, [&](Phase p) { return phases.contains(p); }),
+    write_times(row,
+                name == "step" ? measured_.samples.step_s
+                               : phase_sum_s(measured_.samples, [&](Phase p) { return phases.contains(p); }),
                 kPhaseSamplesKept);
   }
 
@@ -168,15 +171,19 @@ class RowWriter {
     row["first_layer_share"] = first_layer_share(program_, totals_);
     row["parameter_count"] = parameter_count(program_);
     const Memory memory = logical_memory(program_);
-    row["memory_bytes"] = {{"parameters", memory.parameters},   {"gradients", memory.gradients},
-                           {"optimizer_state", memory.optimizer_state}, {"activations", memory.activations},
-                           {"statistics", memory.statistics},   {"input", memory.input},
+    row["memory_bytes"] = {{"parameters", memory.parameters},
+                           {"gradients", memory.gradients},
+                           {"optimizer_state", memory.optimizer_state},
+                           {"activations", memory.activations},
+                           {"statistics", memory.statistics},
+                           {"input", memory.input},
                            {"total", memory.total}};
     if (!measured_.groups.empty()) row["memory_planned_bytes"] = measured_.memory.peak_bytes();
     if (!ran()) return;
     const std::vector<double> forward = phase_sum_s(measured_.samples, [](Phase p) { return p == Phase::kForward; });
     const std::vector<double> backward = phase_sum_s(measured_.samples, is_backward);
-    const std::vector<double> with_update = phase_sum_s(measured_.samples, [](Phase p) { return p != Phase::kForward; });
+    const std::vector<double> with_update =
+        phase_sum_s(measured_.samples, [](Phase p) { return p != Phase::kForward; });
     write_time_ratio(row, "ratio_time", ratio_summary(backward, forward));
     write_time_ratio(row, "ratio_time_with_update", ratio_summary(with_update, forward));
     row["verified_ops"] = measured_.verification.ops_checked;
@@ -210,7 +217,8 @@ class RowWriter {
 }  // namespace
 
 std::string CaseId::name() const {
-  return model + "/batch:" + std::to_string(batch) + "/dtype:" + dtype + "/optimizer:" + optimizer + "/backend:" + backend;
+  return model + "/batch:" + std::to_string(batch) + "/dtype:" + dtype + "/optimizer:" + optimizer +
+         "/backend:" + backend;
 }
 
 std::vector<Json> rows(const CaseId& id, const Repetition& repetition, const StepProgram& program,

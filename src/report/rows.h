@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A measured case as rows of Google Benchmark's JSON with this project's keys beside: one a phase, one a layer and phase.
-// Every case gives rows, also one that did not run.
+// A measured case as rows of Google Benchmark's JSON with this project's keys beside: one a phase, one a layer and
+// phase. Every case gives rows, also one that did not run.
 #pragma once
 
 #include <nlohmann/json.hpp>
@@ -14,7 +14,7 @@
 namespace triphase {
 
 struct CaseId {
-  std::string model;             // spec with the parameters that differ from their defaults
+  std::string model;  // spec with the parameters that differ from their defaults
   std::string model_name;
   nlohmann::json model_parameters;
   int64_t batch = 1;

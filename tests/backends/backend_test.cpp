@@ -64,7 +64,8 @@ TEST_P(Backends, onednn_losses_of_ten_steps_are_the_references) {
   const auto onednn = make_onednn_backend();
   const auto reference = make_reference_backend();
   for (const std::string& optimizer : optimizer_names()) {
-    const StepProgram program = lower(network_from(GetParam().json), 4, with_learning_rate(optimizer_named(optimizer), 1e-3));
+    const StepProgram program =
+        lower(network_from(GetParam().json), 4, with_learning_rate(optimizer_named(optimizer), 1e-3));
     const auto fast = compiled(*onednn, program);
     const auto exact = compiled(*reference, program);
     fast->allocate(3);
@@ -72,7 +73,8 @@ TEST_P(Backends, onednn_losses_of_ten_steps_are_the_references) {
     const std::vector<double> found = losses(*fast, program, 10);
     const std::vector<double> expected = losses(*exact, program, 10);
     for (size_t i = 0; i < found.size(); ++i) {
-      EXPECT_NEAR(found[i], expected[i], 2e-5 * std::abs(expected[i])) << GetParam().name << " " << optimizer << " " << i;
+      EXPECT_NEAR(found[i], expected[i], 2e-5 * std::abs(expected[i]))
+          << GetParam().name << " " << optimizer << " " << i;
     }
     fast->restore();
     EXPECT_EQ(losses(*fast, program, 10), found) << "restore() begins anew";

@@ -47,7 +47,9 @@ TEST(Counting, executed_flop_of_every_op_and_optimizer_is_what_the_reference_exe
 
 struct RandomSize {
   std::mt19937_64 engine;
-  int64_t operator()(int64_t low, int64_t high) { return low + static_cast<int64_t>(engine() % static_cast<uint64_t>(high - low + 1)); }
+  int64_t operator()(int64_t low, int64_t high) {
+    return low + static_cast<int64_t>(engine() % static_cast<uint64_t>(high - low + 1));
+  }
 };
 
 TEST(Counting, executed_flop_matches_over_random_linear_shapes) {
@@ -76,18 +78,31 @@ TEST(Counting, executed_flop_matches_over_random_convolutions_and_pools) {
     const nlohmann::json pool_kernel = pair(1, 3);
     const nlohmann::json pool_padding = {random(0, pool_kernel[0].get<int64_t>() / 2),
                                          random(0, pool_kernel[1].get<int64_t>() / 2)};
-    const nlohmann::json json = {
-        {"name", "random"},
-        {"input", {{"shape", {groups * random(1, 2), random(1, 9), random(1, 9)}}}},
-        {"loss", {{"kind", "mean_square"}}},
-        {"layers",
-         {{{"name", "a"}, {"kind", "conv2d"}, {"out_channels", groups * random(1, 3)}, {"groups", groups},
-           {"kernel", pair(1, 4)}, {"stride", pair(1, 3)}, {"padding", pair(0, 5)}, {"dilation", pair(1, 2)},
-           {"bias", random(0, 1) == 1}},
-          {{"name", "p"}, {"kind", random(0, 1) ? "max_pool2d" : "avg_pool2d"}, {"kernel", pool_kernel},
-           {"stride", pair(1, 3)}, {"padding", pool_padding}},
-          {{"name", "b"}, {"kind", "conv2d"}, {"out_channels", random(1, 3)}, {"kernel", pair(1, 3)},
-           {"stride", pair(1, 3)}, {"padding", pair(0, 3)}, {"dilation", pair(1, 3)}}}}};
+    const nlohmann::json json = {{"name", "random"},
+                                 {"input", {{"shape", {groups * random(1, 2), random(1, 9), random(1, 9)}}}},
+                                 {"loss", {{"kind", "mean_square"}}},
+                                 {"layers",
+                                  {{{"name", "a"},
+                                    {"kind", "conv2d"},
+                                    {"out_channels", groups * random(1, 3)},
+                                    {"groups", groups},
+                                    {"kernel", pair(1, 4)},
+                                    {"stride", pair(1, 3)},
+                                    {"padding", pair(0, 5)},
+                                    {"dilation", pair(1, 2)},
+                                    {"bias", random(0, 1) == 1}},
+                                   {{"name", "p"},
+                                    {"kind", random(0, 1) ? "max_pool2d" : "avg_pool2d"},
+                                    {"kernel", pool_kernel},
+                                    {"stride", pair(1, 3)},
+                                    {"padding", pool_padding}},
+                                   {{"name", "b"},
+                                    {"kind", "conv2d"},
+                                    {"out_channels", random(1, 3)},
+                                    {"kernel", pair(1, 3)},
+                                    {"stride", pair(1, 3)},
+                                    {"padding", pair(0, 3)},
+                                    {"dilation", pair(1, 3)}}}}};
     StepProgram program;
     try {
       program = lower(parse_network(json, nlohmann::json::object()), random(1, 3), Sgd{});

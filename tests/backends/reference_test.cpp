@@ -74,7 +74,8 @@ TEST(Reference, gradients_of_the_square_of_a_product_plus_a_constant) {
   const StepProgram program = lower(network_from(R"({"name": "graph", "input": {"shape": [1]},
     "loss": {"kind": "mean_square"}, "layers": [
     {"name": "b", "kind": "linear", "out_features": 1, "bias": false},
-    {"name": "ac", "kind": "linear", "out_features": 1}]})"), 1, Sgd{});
+    {"name": "ac", "kind": "linear", "out_features": 1}]})"),
+                                    1, Sgd{});
   Interpreter<double> interpreter = initialised(program, 1);
   const auto find = [&](const std::string& name) {
     for (TensorId id = 0; id < static_cast<TensorId>(program.tensors.size()); ++id) {

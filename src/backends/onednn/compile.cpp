@@ -24,7 +24,8 @@ void OnednnPlan::compile() {
     if (group_of_op_[static_cast<size_t>(op)] >= 0) continue;  // fused into an earlier one
     for (const TensorId id : op_at(op).inputs) {
       // Given tensors lie row-major unless the op that reads them first says otherwise.
-      const bool chooses = std::holds_alternative<Conv2d>(op_at(op).kind) || std::holds_alternative<MatMul>(op_at(op).kind);
+      const bool chooses =
+          std::holds_alternative<Conv2d>(op_at(op).kind) || std::holds_alternative<MatMul>(op_at(op).kind);
       if (!chooses && !materialised(id) && program_.tensor(id).producer < 0) {
         const Tensor& tensor = program_.tensor(id);
         if (tensor.role != Role::kState) put(id, row_major(tensor.type));
@@ -131,11 +132,12 @@ void OnednnPlan::compile_matmul(int op, std::vector<int> ops, TensorId bias, Ten
   const memory x_memory = bind_as(x, x_desc);
   Args args = {{DNNL_ARG_SRC, x_memory}, {DNNL_ARG_DST, bind(output)}};
 
-  const memory::desc row = bias == kNoTensor ? memory::desc() : memory::desc(Dims{1, features}, memory::data_type::f32, Dims{features, 1});
+  const memory::desc row =
+      bias == kNoTensor ? memory::desc() : memory::desc(Dims{1, features}, memory::data_type::f32, Dims{features, 1});
   const dnnl::matmul::primitive_desc product(engine_, x_desc, transposed(w_desc), row, y_desc, attr);
   const dnnl::inner_product_forward::primitive_desc inner(engine_, dnnl::prop_kind::forward_training, x_desc, w_desc,
-                                                          bias == kNoTensor ? memory::desc() : vector_of(features), y_desc,
-                                                          attr);
+                                                          bias == kNoTensor ? memory::desc() : vector_of(features),
+                                                          y_desc, attr);
   Args product_args = args;
   Args inner_args = args;
   product_args[DNNL_ARG_WEIGHTS] = bind(w, transposed(w_desc));
@@ -210,7 +212,8 @@ void OnednnPlan::compile_matmul_backward_weights(int op, std::optional<int> bias
   const memory::desc& db_desc = db == kNoTensor ? no_bias : layout(db).desc();
   const dnnl::inner_product_forward::primitive_desc hint(engine_, dnnl::prop_kind::forward_training, x_desc, dw_desc,
                                                          db_desc, dy_desc, attr);
-  const dnnl::inner_product_backward_weights::primitive_desc inner(engine_, x_desc, dw_desc, db_desc, dy_desc, hint, attr);
+  const dnnl::inner_product_backward_weights::primitive_desc inner(engine_, x_desc, dw_desc, db_desc, dy_desc, hint,
+                                                                   attr);
   Args inner_args = {{DNNL_ARG_SRC, x_memory},
                      {DNNL_ARG_DIFF_DST, dy_memory},
                      {DNNL_ARG_DIFF_WEIGHTS, bind(dw)},

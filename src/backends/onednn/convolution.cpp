@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Compiling convolutions. The forward primitive chooses the layouts of x (where nothing has yet), w and y; the gradients
-// take those. Only the transposed weights that backward_data wants may need a reorder in the step.
+// Compiling convolutions. The forward primitive chooses the layouts of x (where nothing has yet), w and y; the
+// gradients take those. Only the transposed weights that backward_data wants may need a reorder in the step.
 #include "backends/onednn/plan.h"
 
 namespace triphase {
@@ -29,8 +29,18 @@ struct ConvShape {
 dnnl::convolution_forward::primitive_desc forward_desc(const dnnl::engine& engine, const ConvShape& conv,
                                                        const memory::desc& x, const memory::desc& w,
                                                        const memory::desc& bias, const memory::desc& y, bool relu) {
-  return {engine,      dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct, x, w, bias, y, conv.stride,
-          conv.dilation, conv.padding, conv.padding, primitive_attributes(relu)};
+  return {engine,
+          dnnl::prop_kind::forward_training,
+          dnnl::algorithm::convolution_direct,
+          x,
+          w,
+          bias,
+          y,
+          conv.stride,
+          conv.dilation,
+          conv.padding,
+          conv.padding,
+          primitive_attributes(relu)};
 }
 
 }  // namespace
@@ -43,8 +53,8 @@ void OnednnPlan::compile_conv(int op, std::vector<int> ops, TensorId bias, Tenso
   const memory::desc bias_desc = bias == kNoTensor ? memory::desc() : layout(bias).desc();
   const memory::desc x_wanted = any(program_.tensor(x).type.shape);
   const memory::desc w_wanted = materialised(w) ? layout(w).desc() : any(conv.w);
-  const auto forward = forward_desc(engine_, conv, x_wanted, w_wanted, bias_desc,
-                                    any(program_.tensor(output).type.shape), relu);
+  const auto forward =
+      forward_desc(engine_, conv, x_wanted, w_wanted, bias_desc, any(program_.tensor(output).type.shape), relu);
   if (!materialised(x)) put(x, forward.src_desc());
   if (!materialised(w)) put(w, forward.weights_desc());
   begin(std::move(ops));

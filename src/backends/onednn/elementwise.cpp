@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Compiling what runs element by element in own loops: ReLU alone and backward, sums, views, losses and updates. Where an
-// operand dies with the op, the result takes its place.
+// Compiling what runs element by element in own loops: ReLU alone and backward, sums, views, losses and updates. Where
+// an operand dies with the op, the result takes its place.
 #include "backends/onednn/kernels.h"
 #include "backends/onednn/plan.h"
 

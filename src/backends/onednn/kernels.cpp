@@ -37,7 +37,8 @@ void flush_denormals() {
 void fill_levels(float* out, uint64_t stream, int64_t first, int64_t stride, int64_t count, const float* levels) {
 #pragma omp simd
   for (int64_t i = 0; i < count; ++i) {
-    out[i] = levels[random_level(stream, static_cast<uint64_t>(first) + static_cast<uint64_t>(i) * static_cast<uint64_t>(stride))];
+    out[i] = levels[random_level(
+        stream, static_cast<uint64_t>(first) + static_cast<uint64_t>(i) * static_cast<uint64_t>(stride))];
   }
 }
 
@@ -77,7 +78,8 @@ void bias_gradient(const float* dy, float* db, int64_t rows, int64_t columns) {
   }
 }
 
-float softmax_cross_entropy(const float* x, const int32_t* target, float* probabilities, int64_t rows, int64_t classes) {
+float softmax_cross_entropy(const float* x, const int32_t* target, float* probabilities, int64_t rows,
+                            int64_t classes) {
   double total = 0;
 #pragma omp parallel for schedule(static) reduction(+ : total) if (rows * classes >= kParallelFrom)
   for (int64_t n = 0; n < rows; ++n) {

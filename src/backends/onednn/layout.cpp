@@ -11,9 +11,12 @@ namespace {
 
 memory::data_type data_type(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return memory::data_type::f32;
-    case DType::kS32: return memory::data_type::s32;
-    case DType::kU8: return memory::data_type::u8;
+    case DType::kF32:
+      return memory::data_type::f32;
+    case DType::kS32:
+      return memory::data_type::s32;
+    case DType::kU8:
+      return memory::data_type::u8;
   }
   throw std::logic_error("an unknown dtype");
 }
@@ -31,9 +34,7 @@ memory::desc row_major(const TensorType& type) {
   return {shape, data_type(type.dtype), row_major_strides(shape)};
 }
 
-memory::desc column_major(const Shape& shape) {
-  return {shape, memory::data_type::f32, memory::dims{1, shape[0]}};
-}
+memory::desc column_major(const Shape& shape) { return {shape, memory::data_type::f32, memory::dims{1, shape[0]}}; }
 
 memory::desc vector_of(int64_t count) { return {memory::dims{count}, memory::data_type::f32, memory::dims{1}}; }
 

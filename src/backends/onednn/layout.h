@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the elements of a tensor lie in a oneDNN memory: strided, or blocked and padded. In all of these the offset of an
-// element is a sum of one term a dimension, so that a table a dimension says it all.
+// Where the elements of a tensor lie in a oneDNN memory: strided, or blocked and padded. In all of these the offset of
+// an element is a sum of one term a dimension, so that a table a dimension says it all.
 #pragma once
 
 #include <dnnl.hpp>

@@ -146,9 +146,12 @@ void OnednnPlan::fill(bool only_replaced) {
 double OnednnPlan::read(TensorId id, int64_t index) const {
   const int64_t offset = layout(id).offset(index);
   switch (program_.tensor(id).type.dtype) {
-    case DType::kF32: return data(id)[offset];
-    case DType::kS32: return reinterpret_cast<const int32_t*>(bytes(id))[offset];
-    case DType::kU8: return static_cast<double>(bytes(id)[offset]);
+    case DType::kF32:
+      return data(id)[offset];
+    case DType::kS32:
+      return reinterpret_cast<const int32_t*>(bytes(id))[offset];
+    case DType::kU8:
+      return static_cast<double>(bytes(id)[offset]);
   }
   return 0;
 }
@@ -247,7 +250,8 @@ void OnednnPlan::choose_candidates() {
     if (candidates.size() < 2) continue;
     std::vector<double> best_s(candidates.size(), 1e300);
     double spent_s = 0;
-    for (int round = 0; round < kMostRounds && (round < 2 || spent_s < kEnough_s * static_cast<double>(round)); ++round) {
+    for (int round = 0; round < kMostRounds && (round < 2 || spent_s < kEnough_s * static_cast<double>(round));
+         ++round) {
       for (size_t c = 0; c < candidates.size(); ++c) {
         const double elapsed_s = seconds_of(candidates[c].run);
         best_s[c] = std::min(best_s[c], elapsed_s);

@@ -55,8 +55,8 @@ class OnednnPlan : public HostPlan {
   // A memory object whose address is known only after allocate().
   struct Binding {
     dnnl::memory memory;
-    int storage = -1;       // -1: scratch
-    int64_t offset = 0;     // into scratch
+    int storage = -1;    // -1: scratch
+    int64_t offset = 0;  // into scratch
   };
   // One way to compute a group. Where there are several, allocate() times them and keeps the first unless another is
   // clearly faster.
@@ -129,7 +129,7 @@ class OnednnPlan : public HostPlan {
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream_{engine_};
   CompileOptions options_;
-  std::vector<Place> places_;        // by tensor
+  std::vector<Place> places_;  // by tensor
   std::vector<Storage> storages_;
   std::vector<Binding> bindings_;
   std::vector<int> group_of_op_;

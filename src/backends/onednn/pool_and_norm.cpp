@@ -41,19 +41,20 @@ const auto kAffine = dnnl::normalization_flags::use_scale | dnnl::normalization_
 void OnednnPlan::compile_pool(int op, const Window& window, dnnl::algorithm algorithm) {
   const TensorId x = op_at(op).inputs[0];
   const TensorId y = op_at(op).outputs[0];
-  const auto forward = forward_desc(engine_, PoolShape(window), algorithm, layout(x).desc(), program_.tensor(y).type.shape);
+  const auto forward =
+      forward_desc(engine_, PoolShape(window), algorithm, layout(x).desc(), program_.tensor(y).type.shape);
   begin({op});
   put(y, forward.dst_desc());
   touch(x);
   touch(y);
-  Args args = {{DNNL_ARG_SRC, bind(x)},
-               {DNNL_ARG_DST, bind(y)},
-               {DNNL_ARG_SCRATCHPAD, scratch(forward.scratchpad_desc())}};
+  Args args = {
+      {DNNL_ARG_SRC, bind(x)}, {DNNL_ARG_DST, bind(y)}, {DNNL_ARG_SCRATCHPAD, scratch(forward.scratchpad_desc())}};
   if (algorithm == dnnl::algorithm::pooling_max) {
     const TensorId tap = op_at(op).outputs[1];
     const memory::desc workspace = forward.workspace_desc();
     const bool narrow = workspace.get_data_type() == memory::data_type::u8;
-    if (workspace.get_dims() != program_.tensor(tap).type.shape || narrow != (program_.tensor(tap).type.dtype == DType::kU8)) {
+    if (workspace.get_dims() != program_.tensor(tap).type.shape ||
+        narrow != (program_.tensor(tap).type.dtype == DType::kU8)) {
       throw Unimplemented("a max-pool workspace that is not one tap an output");
     }
     put(tap, workspace);
@@ -104,22 +105,23 @@ void OnednnPlan::compile_batch_norm(int op) {
   const std::vector<TensorId>& in = op_at(op).inputs;
   const std::vector<TensorId>& out = op_at(op).outputs;
   const memory::desc x_desc = layout(in[0]).desc();
-  const dnnl::batch_normalization_forward::primitive_desc forward(
-      engine_, dnnl::prop_kind::forward_training, x_desc, x_desc, static_cast<float>(kind.epsilon), kAffine,
-      primitive_attributes());
+  const dnnl::batch_normalization_forward::primitive_desc forward(engine_, dnnl::prop_kind::forward_training, x_desc,
+                                                                  x_desc, static_cast<float>(kind.epsilon), kAffine,
+                                                                  primitive_attributes());
   begin({op});
   put(out[0], x_desc);
   put(out[1], forward.mean_desc());
   put(out[2], forward.variance_desc());
   for (const TensorId id : {in[0], in[1], in[2], out[0], out[1], out[2]}) touch(id);
   end({{"batch_normalization:" + std::string(forward.impl_info_str()),
-        executes(dnnl::batch_normalization_forward(forward), {{DNNL_ARG_SRC, bind(in[0])},
-                                                              {DNNL_ARG_SCALE, bind(in[1])},
-                                                              {DNNL_ARG_SHIFT, bind(in[2])},
-                                                              {DNNL_ARG_DST, bind(out[0])},
-                                                              {DNNL_ARG_MEAN, bind(out[1])},
-                                                              {DNNL_ARG_VARIANCE, bind(out[2])},
-                                                              {DNNL_ARG_SCRATCHPAD, scratch(forward.scratchpad_desc())}})}});
+        executes(dnnl::batch_normalization_forward(forward),
+                 {{DNNL_ARG_SRC, bind(in[0])},
+                  {DNNL_ARG_SCALE, bind(in[1])},
+                  {DNNL_ARG_SHIFT, bind(in[2])},
+                  {DNNL_ARG_DST, bind(out[0])},
+                  {DNNL_ARG_MEAN, bind(out[1])},
+                  {DNNL_ARG_VARIANCE, bind(out[2])},
+                  {DNNL_ARG_SCRATCHPAD, scratch(forward.scratchpad_desc())}})}});
 }
 
 void OnednnPlan::compile_batch_norm_backward(int op) {
@@ -129,8 +131,8 @@ void OnednnPlan::compile_batch_norm_backward(int op) {
   const TensorId gamma = op_at(op).inputs[2];
   const std::vector<TensorId>& out = op_at(op).outputs;
   const memory::desc x_desc = layout(x).desc();
-  const dnnl::batch_normalization_forward::primitive_desc hint(engine_, dnnl::prop_kind::forward_training, x_desc, x_desc,
-                                                               static_cast<float>(kind.epsilon), kAffine,
+  const dnnl::batch_normalization_forward::primitive_desc hint(engine_, dnnl::prop_kind::forward_training, x_desc,
+                                                               x_desc, static_cast<float>(kind.epsilon), kAffine,
                                                                primitive_attributes());
   const dnnl::batch_normalization_backward::primitive_desc backward(engine_, dnnl::prop_kind::backward, x_desc, x_desc,
                                                                     x_desc, static_cast<float>(kind.epsilon), kAffine,

@@ -70,7 +70,8 @@ class Interpreter {
       for (int64_t n = 0; n < columns; ++n) {
         Sum<T> sum;
         for (int64_t k = 0; k < depth; ++k) {
-          sum.add(a[kind.transpose_a ? k * rows + m : m * depth + k] * b[kind.transpose_b ? n * depth + k : k * columns + n]);
+          sum.add(a[kind.transpose_a ? k * rows + m : m * depth + k] *
+                  b[kind.transpose_b ? n * depth + k : k * columns + n]);
         }
         y[m * columns + n] = sum.value();
       }
@@ -213,7 +214,8 @@ class Interpreter {
   std::vector<double> window_counts(const AvgPool2d& kind, const Shape& x, const Shape& y) const {
     const double area = static_cast<double>(kind.window.kernel[0] * kind.window.kernel[1]);
     std::vector<double> counts(static_cast<size_t>(element_count(y)), kind.count_include_pad ? area : 0.0);
-    if (!kind.count_include_pad) for_each_window(kind.window, x, y, [&](int64_t, int64_t yi, int64_t) { counts[yi] += 1; });
+    if (!kind.count_include_pad)
+      for_each_window(kind.window, x, y, [&](int64_t, int64_t yi, int64_t) { counts[yi] += 1; });
     return counts;
   }
 
@@ -297,9 +299,8 @@ class Interpreter {
       mean_dy[c] = dbeta[c] / count;
       slope[c] = dgamma[c] * inverse[c] / count;
     }
-    for_each_channel(x_shape, [&](int64_t i, int64_t c) {
-      dx[i] = (dy[i] - mean_dy[c] - (x[i] - mean[c]) * slope[c]) * scale[c];
-    });
+    for_each_channel(
+        x_shape, [&](int64_t i, int64_t c) { dx[i] = (dy[i] - mean_dy[c] - (x[i] - mean[c]) * slope[c]) * scale[c]; });
   }
 
   void execute(const RunningStatistics& kind, const Op& op) {
