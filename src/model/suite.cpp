@@ -62,15 +62,18 @@ std::vector<int64_t> parse_range(const std::string& text, const std::string& wha
     const int64_t by = parse_integer(step.substr(1), what);
     const bool times = step[0] == '*';
     int64_t value = parse_integer(item.substr(0, first), what);
-    if (value < 0) throw InputError(what, "a range of values from 0 on", "'" + item + "'");
     if (by < (times ? 2 : 1) || value > to || (times && value < 1)) {
       throw InputError(what, "a range that grows from its first value to its last", "'" + item + "'");
     }
-    const int64_t last = times ? to / by : to - by;  // from which a next one still lies within; never overflows
+    // Whether a next value lies within; looked at before it is made, so that none overflows.
+    const auto more = [&] {
+      return times ? value <= to / by
+                   : static_cast<uint64_t>(to) - static_cast<uint64_t>(value) >= static_cast<uint64_t>(by);
+    };
     for (;; value = times ? value * by : value + by) {
       if (values.size() >= kMostCases) throw InputError(what, "at most 100000 values", "'" + item + "'");
       values.push_back(value);
-      if (value > last) break;
+      if (!more()) break;
     }
   }
   if (values.empty() || text.ends_with(',')) throw InputError(what, "a list of integers", "'" + text + "'");
