@@ -52,6 +52,9 @@ int guarded(const CLI::App& app, Body body) {
     return complain(std::string("expected smaller sizes, found ") + error.what());
   } catch (const std::bad_alloc&) {
     return complain("the description alone does not fit in memory; make the model or the suite smaller");
+  } catch (const std::exception& error) {
+    complain(error.what());
+    return kExitFailed;
   }
 }
 

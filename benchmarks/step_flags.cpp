@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "step_flags.h"
+
+#include <map>
+#include <regex>
+#include <sstream>
+
+namespace triphase {
+
+int64_t parse_bytes(const std::string& text) {
+  constexpr size_t kLongest = 40;  // std::regex recurses by character
+  static const std::regex form("([0-9]+(?:\\.[0-9]+)?)\\s*(|B|k|M|G|T|kB|MB|GB|TB|KiB|MiB|GiB|TiB)");
+  std::smatch match;
+  static const std::map<std::string, double> units = {{"", 1},
+                                                      {"B", 1},
+                                                      {"k", 1e3},
+                                                      {"M", 1e6},
+                                                      {"G", 1e9},
+                                                      {"T", 1e12},
+                                                      {"kB", 1e3},
+                                                      {"MB", 1e6},
+                                                      {"GB", 1e9},
+                                                      {"TB", 1e12},
+                                                      {"KiB", 1024.0},
+                                                      {"MiB", 1048576.0},
+                                                      {"GiB", 1073741824.0},
+                                                      {"TiB", 1099511627776.0}};
+  if (text.size() > kLongest || !std::regex_match(text, match, form))
+    throw InputError("--max_memory", "a size such as 8GiB or 500MB", "'" + text + "'");
+  const double value = std::stod(match[1]) * units.at(match[2]);
+  if (!(value >= 1 && value < 9e18)) throw InputError("--max_memory", "a size from 1 byte to 9 EB", "'" + text + "'");
+  return static_cast<int64_t>(value);
+}
+
+Flags take_benchmark_flags(std::vector<std::string>& arguments) {
+  Flags flags;
+  std::vector<std::string> rest;
+  for (const std::string& argument : arguments) {
+    const auto value_of = [&](const std::string& flag) -> const char* {
+      return argument.starts_with(flag + "=") ? argument.c_str() + flag.size() + 1 : nullptr;
+    };
+    if (const char* out = value_of("--benchmark_out")) {
+      flags.out = out;
+    } else if (const char* out_format = value_of("--benchmark_out_format")) {
+      if (std::string(out_format) != "json") throw InputError("--benchmark_out_format", "json", out_format);
+    } else if (const char* format = value_of("--benchmark_format")) {
+      flags.format = format;
+      if (flags.format != "console" && flags.format != "json") {
+        throw InputError("--benchmark_format", "console or json", "'" + flags.format + "'");
+      }
+    } else if (const char* context = value_of("--benchmark_context")) {
+      std::istringstream list(context);
+      for (std::string item; std::getline(list, item, ',');) {
+        if (item.find('=') == std::string::npos || item.starts_with('=')) {
+          throw InputError("--benchmark_context", "key=value[,key=value...]", "'" + item + "'");
+        }
+        flags.context.push_back(item);
+      }
+    } else {
+      rest.push_back(argument);
+    }
+  }
+  arguments = rest;
+  return flags;
+}
+
+BenchmarkFlags read_benchmark_flags(const std::vector<std::string>& arguments) {
+  BenchmarkFlags flags;
+  for (const std::string& argument : arguments) {
+    const auto value = [&](const std::string& flag) { return argument.substr(flag.size() + 1); };
+    if (argument.starts_with("--benchmark_filter=")) flags.filter = value("--benchmark_filter");
+    if (argument.starts_with("--benchmark_list_tests")) flags.list = argument != "--benchmark_list_tests=false";
+    if (!argument.starts_with("--benchmark_repetitions=")) continue;
+    const std::vector<int64_t> parsed = parse_range(value("--benchmark_repetitions"), "--benchmark_repetitions");
+    if (parsed.size() != 1 || parsed[0] < 1 || parsed[0] > 10'000) {
+      throw InputError("--benchmark_repetitions", "an integer from 1 to 10000",
+                       "'" + value("--benchmark_repetitions") + "'");
+    }
+    flags.repetitions = static_cast<int>(parsed[0]);
+  }
+  return flags;
+}
+
+void add_flags(CLI::App& app, Flags& flags) {
+  Selection& what = flags.selection;
+  app.add_option("--suite", what.suite, "A suite of benchmarks/suites (quick, full, smoke) or a .json file");
+  app.add_option("--model", what.models,
+                 "A model of benchmarks/models, such as DeeperConvNet:depth=10, or a .json file; may be repeated");
+  app.add_option("--batch", what.batch, "Examples a step, for --model: 1,2,4 or 1:1024:*2 or 10:50:+10")
+      ->capture_default_str();
+  app.add_option("--backend", what.backends, "onednn, cuda, reference; several with commas")
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("--dtype", what.dtypes, "Element types, for --model: f32")->delimiter(',')->capture_default_str();
+  app.add_option("--optimizer", what.optimizers,
+                 "For --model: sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw; several with commas")
+      ->delimiter(',')
+      ->capture_default_str();
+  app.add_option("--threads", flags.threads,
+                 "Threads that compute; by default every processor that the process may use")
+      ->check(CLI::Range(1, 4096));
+  app.add_option("--verify", flags.verify,
+                 "Check outputs against float64 before timing: sampled elements, full, or off")
+      ->check(CLI::IsMember({"sampled", "full", "off"}))
+      ->capture_default_str();
+  app.add_option("--max_memory", flags.max_memory,
+                 "Skip cases that need more, such as 8GiB; by default nine tenths of what is available");
+  app.add_option("--time_per_case", flags.time_per_case_s, "Seconds of stepping a case at most, while enough steps fit")
+      ->check(CLI::Range(0.001, 1e6))
+      ->capture_default_str();
+  app.add_option("--precision", flags.precision,
+                 "Stop earlier once the 95 % intervals of the medians are within this fraction on either side")
+      ->check(CLI::Range(0.0001, 1.0))
+      ->capture_default_str();
+  app.add_option("--seed", flags.seed, "Seed of data and parameters")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_flag("--dry_run", flags.dry_run, "List the cases with their memory and a guess of the time; measure nothing");
+  app.add_flag("--resume", flags.resume, "Go on with the run whose journal lies beside --benchmark_out");
+  app.footer(
+      "Google Benchmark's flags work on case names: --benchmark_filter=REGEX, --benchmark_list_tests,\n"
+      "--benchmark_repetitions=N, --benchmark_out=FILE (journal beside it while running), "
+      "--benchmark_context=KEY=VALUE,\n"
+      "--benchmark_format=console|json, --benchmark_enable_random_interleaving.\n"
+      "Exit codes: 0 done, 1 a row failed, 2 bad input or nothing can run, 130 or 143 interrupted.");
+}
+
+std::vector<int> filtered(const std::vector<Case>& cases, std::string filter) {
+  const bool exclude = filter.starts_with('-');
+  if (exclude) filter.erase(0, 1);
+  if (filter.empty() || filter == "all") filter = ".";
+  std::vector<int> kept;
+  try {
+    const std::regex pattern(filter, std::regex::extended);
+    for (size_t i = 0; i < cases.size(); ++i) {
+      if (std::regex_search(cases[i].id.name(), pattern) != exclude) kept.push_back(static_cast<int>(i));
+    }
+  } catch (const std::regex_error& error) {
+    throw InputError("--benchmark_filter", "a regular expression", "'" + filter + "' (" + error.what() + ")");
+  }
+  return kept;
+}
+
+}  // namespace triphase

@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "step_run.h"
+
+#include <benchmark/benchmark.h>
+
+#include <atomic>
+#include <csignal>
+#include <ctime>
+#include <iostream>
+
+#include "report/environment.h"
+#include "report/format.h"
+#include "stats/order.h"
+
+namespace triphase {
+
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+std::atomic<int> g_signal = 0;
+
+extern "C" void on_signal(int number) { g_signal = number; }
+
+VerifyMode verify_mode(const std::string& name) {
+  return name == "off" ? VerifyMode::kOff : name == "full" ? VerifyMode::kFull : VerifyMode::kSampled;
+}
+
+std::string iso_time() {
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  localtime_r(&now, &local);
+  char text[64];
+  std::strftime(text, sizeof text, "%FT%T%z", &local);
+  std::string iso = text;
+  return iso.insert(iso.size() - 2, ":");
+}
+
+const Json& step_row(const Journal::Rows& rows) {
+  for (const Json& row : rows) {
+    if (row["phase"] == "step") return row;
+  }
+  return rows.front();
+}
+
+}  // namespace
+
+int stop_signal() { return g_signal; }
+
+void listen_for_signals() {
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  action.sa_flags = static_cast<int>(SA_RESETHAND);  // a second one ends the process at once
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
+StepRun::StepRun(Flags flags, std::vector<Case> cases)
+    : flags_(std::move(flags)),
+      cases_(std::move(cases)),
+      environment_(environment()),
+      progress_(static_cast<int>(cases_.size()), 0) {
+  options_.threads = flags_.threads;
+  options_.verify = verify_mode(flags_.verify);
+  options_.seed = flags_.seed;
+  options_.sampling.budget_s = flags_.time_per_case_s;
+  options_.sampling.relative_half_width = flags_.precision;
+  options_.max_memory_bytes =
+      flags_.max_memory.empty() ? available_memory_bytes() / 10 * 9 : parse_bytes(flags_.max_memory);
+}
+
+Json StepRun::what_results_depend_on() const {
+  return {{"environment", environment_["fingerprint"]},
+          {"threads", flags_.threads},
+          {"verify", flags_.verify},
+          {"seed", flags_.seed},
+          {"time_per_case", flags_.time_per_case_s},
+          {"precision", flags_.precision}};
+}
+
+void StepRun::select(const std::vector<int>& indices, int repetitions) {
+  selected_ = indices;
+  repetitions_ = repetitions;
+  double expected_s = 0;
+  for (const int i : indices) expected_s += cases_[static_cast<size_t>(i)].expected_s * repetitions;
+  progress_ = ProgressLine(static_cast<int>(indices.size()) * repetitions, expected_s);
+}
+
+void StepRun::start() { journal_.emplace(flags_.out, what_results_depend_on(), flags_.resume); }
+
+std::string StepRun::outcome(const Journal::Rows& rows) {
+  const Json& step = step_row(rows);
+  if (!step.contains("median_s")) return step.value("status", "") + ": " + step.value("reason", "");
+  std::string text = duration(step["median_s"].get<double>()) + " a step";
+  if (step.contains("ratio_time")) text += ", backward/forward " + fixed(step["ratio_time"].get<double>(), 2);
+  return text;
+}
+
+double StepRun::run_case(int index) {
+  const Case& item = cases_[static_cast<size_t>(index)];
+  const std::string name = item.id.name();
+  const int repetition = repetitions_done_[index]++;
+  const auto position = static_cast<int>(done_.size());
+  Done done{index, repetition, {}};
+  bool measured = false;
+  const std::string key = name + "/network:" + std::to_string(item.network);  // a file may change between runs
+  if (const Journal::Rows* earlier = journal_->find(key, repetition)) {
+    done.rows = *earlier;
+  } else {
+    Measurement result;
+    if (g_signal != 0) {
+      result = skipped("interrupted before it was measured");
+    } else if (!item.cannot_run.empty()) {
+      result = skipped(item.cannot_run);
+    } else {
+      auto backend = make_backend(item.id.backend);
+      result = measure(*item.program, *std::get<std::unique_ptr<Backend>>(backend), options_,
+                       [&](std::string_view stage, const Samples* so_far) {
+                         const double share = so_far ? so_far->measured_s / options_.sampling.budget_s : 0;
+                         progress_.show(position, name, std::string(stage), std::min(share, 1.0), expected_before_s_,
+                                        item.expected_s);
+                         return g_signal == 0;
+                       });
+      measured = g_signal == 0;
+    }
+    done.rows = rows(item.id, {repetition, repetitions_}, *item.program, result);
+  }
+  expected_before_s_ += item.expected_s;
+  if (measured) journal_->append(key, repetition, done.rows);
+  progress_.finish(position, name, outcome(done.rows), !step_row(done.rows).contains("error_occurred"));
+  const Json& step = step_row(done.rows);
+  const double median_s = step.value("median_s", 0.0);
+  done_.push_back(std::move(done));
+  return median_s;
+}
+
+void StepRun::dry_run() const {
+  Table table({"case", "status", "memory", "time about"});
+  double total_s = 0;
+  int runnable = 0;
+  for (const int i : selected_) {
+    const Case& item = cases_[static_cast<size_t>(i)];
+    std::string status = item.cannot_run.empty() ? "runs" : "skipped: " + item.cannot_run;
+    int64_t needed = logical_memory(*item.program).total;
+    if (item.cannot_run.empty()) {
+      auto shortage = memory_shortage(needed, options_.max_memory_bytes);
+      if (!shortage) {
+        auto backend = make_backend(item.id.backend);
+        auto plan = std::get<std::unique_ptr<Backend>>(backend)->compile(*item.program, {options_.threads});
+        if (const auto* why = std::get_if<Unsupported>(&plan)) {
+          status = "skipped: " + why->reason;
+        } else {
+          const MemoryPlan memory = std::get<std::unique_ptr<Plan>>(plan)->memory_plan();
+          needed = memory.peak_bytes();
+          shortage = memory_shortage(memory, options_.max_memory_bytes);
+        }
+      }
+      if (shortage) status = "skipped: " + *shortage;
+    }
+    const bool runs = status == "runs";
+    runnable += runs;
+    const double expected_s = runs ? item.expected_s * repetitions_ : 0;
+    total_s += expected_s;
+    table.add({item.id.name(), status, si(static_cast<double>(needed)) + "B", duration(expected_s)});
+  }
+  std::cout << table.text() << "\n"
+            << runnable << " of " << selected_.size() << " cases would run, in about " << duration(total_s)
+            << " on an ordinary machine; memory that may be used: "
+            << si(static_cast<double>(options_.max_memory_bytes)) << "B\n";
+}
+
+Json StepRun::document() const {
+  const benchmark::CPUInfo& cpu = benchmark::CPUInfo::Get();
+  Json caches = Json::array();
+  for (const auto& cache : cpu.caches) {
+    caches.push_back(
+        {{"type", cache.type}, {"level", cache.level}, {"size", cache.size}, {"num_sharing", cache.num_sharing}});
+  }
+  Json versions = {{"triphase", TRIPHASE_VERSION}};
+  std::string isa = "reference";
+  for (const std::string& name : flags_.selection.backends) {
+    auto backend = make_backend(name);
+    if (const auto* made = std::get_if<std::unique_ptr<Backend>>(&backend)) {
+      for (const auto& [key, value] : (*made)->versions()) versions[key] = value;
+      if (versions.contains("onednn_isa")) isa = versions["onednn_isa"].get<std::string>();
+    }
+  }
+  Json context = {{"date", iso_time()},
+                  {"host_name", benchmark::SystemInfo::Get().name},
+                  {"executable", "triphase_steps"},
+                  {"num_cpus", cpu.num_cpus},
+                  {"mhz_per_cpu", static_cast<int64_t>(cpu.cycles_per_second / 1e6)},
+                  {"cpu_scaling_enabled", cpu.scaling == benchmark::CPUInfo::Scaling::ENABLED},
+                  {"caches", caches},
+                  {"load_avg", cpu.load_avg},
+                  {"library_build_type", std::string(TRIPHASE_BUILD_TYPE) == "debug" ? "debug" : "release"},
+                  {"json_schema_version", 1}};
+  for (const std::string& item : flags_.context) {
+    const size_t equals = item.find('=');
+    const std::string key = item.substr(0, equals);
+    if (!context.contains(key)) context[key] = item.substr(equals + 1);
+  }
+  context["triphase"] = {{"schema", 1},
+                         {"versions", versions},
+                         {"isa", isa},
+                         {"threads", flags_.threads},
+                         {"affinity", affinity()},
+                         {"environment", environment_},
+                         {"ceilings", Json::object()},
+                         {"settings", what_results_depend_on()}};
+  Json benchmarks = Json::array();
+  int family = 0;
+  for (const Done& done : done_) {
+    for (const Json& row : done.rows) {
+      benchmarks.push_back(row);
+      benchmarks.back()["family_index"] = family++;
+      benchmarks.back()["per_family_instance_index"] = 0;
+    }
+  }
+  return {{"context", context}, {"benchmarks", benchmarks}};
+}
+
+void StepRun::print_table() const {
+  const bool backends = flags_.selection.backends.size() > 1;
+  Table table({"model", "batch", backends ? "optimizer, backend" : "optimizer", "step", "forward", "backward", "update",
+               "bwd/fwd FLOP", "time", "with update: FLOP", "time"});
+  std::string problems;
+  std::vector<double> switches_per_s;
+  for (const Done& done : done_) {
+    const Json& step = step_row(done.rows);
+    if (!step.contains("median_s")) {
+      problems += step.value("status", "") + ": " + cases_[static_cast<size_t>(done.index)].id.name() + ": " +
+                  step.value("reason", "") + "\n";
+      continue;
+    }
+    switches_per_s.push_back(step.value("involuntary_switches_per_s", 0.0));
+    const auto time_of = [&](const std::string& phase) -> std::string {
+      for (const Json& row : done.rows) {
+        if (row["phase"] == phase && !row.contains("layer")) return duration(row["median_s"].get<double>());
+      }
+      return "";
+    };
+    const auto number = [&](const char* key) {
+      return step.contains(key) ? fixed(step[key].get<double>(), 2) : std::string("-");
+    };
+    const CaseId& id = cases_[static_cast<size_t>(done.index)].id;
+    table.add({id.model, std::to_string(id.batch), backends ? id.optimizer + ", " + id.backend : id.optimizer,
+               time_of("step"), time_of("forward"), time_of("backward"), time_of("update"), number("ratio_flop"),
+               number("ratio_time"), number("ratio_flop_with_update"), number("ratio_time_with_update")});
+  }
+  std::cout << "\n" << table.text();
+  if (!problems.empty()) std::cout << "\n" << problems;
+  constexpr double kBusy = 20;
+  if (const auto switches = median(switches_per_s); switches && *switches > kBusy) {
+    std::cout << "\nThe machine was busy: other programs took a processor away " << fixed(*switches, 0)
+              << " times a second. Times are not to be trusted; run again when it is idle.\n";
+  }
+}
+
+int StepRun::finish() {
+  std::map<std::pair<int, int>, bool> have;
+  for (const Done& done : done_) have[{done.index, done.repetition}] = true;
+  for (const int i : selected_) {
+    for (int r = 0; r < repetitions_; ++r) {
+      if (have.contains({i, r})) continue;
+      const Case& item = cases_[static_cast<size_t>(i)];
+      done_.push_back(
+          {i, r, rows(item.id, {r, repetitions_}, *item.program, skipped("interrupted before it was measured"))});
+    }
+  }
+  bool failed = false;
+  bool ran = false;
+  for (const Done& done : done_) {
+    const std::string status = step_row(done.rows)["status"].get<std::string>();
+    failed = failed || status == "failed";
+    ran = ran || status != "skipped";
+  }
+  const Json result = document();
+  if (!flags_.out.empty()) write_atomically(flags_.out, result.dump(1) + "\n");
+  if (flags_.format == "json") {
+    std::cout << result.dump(1) << "\n";
+  } else {
+    print_table();
+    if (!flags_.out.empty()) std::cout << "\nresults: " << flags_.out << "\n";
+  }
+  std::cout.flush();
+  if (g_signal != 0) {
+    if (!journal_->path().empty()) progress_.note("interrupted; what was measured is kept, --resume goes on from it");
+    return 128 + g_signal;
+  }
+  journal_->discard();
+  if (!ran) {
+    progress_.note("triphase_steps: nothing of what was asked could run here");
+    return kExitBadInput;
+  }
+  return failed ? kExitFailed : 0;
+}
+
+}  // namespace triphase
