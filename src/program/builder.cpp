@@ -66,6 +66,7 @@ TensorId Builder::parameter(const std::string& suffix, const Shape& shape, Init 
     }
     return found->second;
   }
+  element_count(shape);  // refuses what overflows, while it is known which layer wants it
   const TensorId id = add_tensor(name, {shape, DType::kF32}, Role::kParameter, true);
   program_.tensor(id).init = init;
   parameters_[name] = id;
