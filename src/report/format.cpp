@@ -20,8 +20,10 @@ std::string print(const char* format, double value) {
   return buffer.data();
 }
 
+// Each limit is where rounding to one digit more would carry into a fifth.
 std::string four_digits(double value) {
-  return fixed(value, std::abs(value) >= 1000 ? 0 : std::abs(value) >= 100 ? 1 : std::abs(value) >= 10 ? 2 : 3);
+  const double size = std::abs(value);
+  return fixed(value, size >= 999.95 ? 0 : size >= 99.995 ? 1 : size >= 9.9995 ? 2 : 3);
 }
 
 }  // namespace
