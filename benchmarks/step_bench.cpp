@@ -80,6 +80,10 @@ int main(int argc, char** argv) {
     int count = static_cast<int>(for_benchmark.size());
     benchmark::Initialize(&count, for_benchmark.data());
     if (count > 1) throw InputError(for_benchmark[1], "a flag of Google Benchmark with a valid value", "another");
-    return run(flags, benchmark_flags);
+    const int code = run(flags, benchmark_flags);
+    if (!std::cout.flush()) {
+      throw InputError("standard output", "a file that can be written", "an error on writing");
+    }
+    return code;
   });
 }

@@ -126,6 +126,10 @@ void add_flags(CLI::App& app, Flags& flags) {
 }
 
 std::vector<int> filtered(const std::vector<Case>& cases, std::string filter) {
+  constexpr size_t kLongest = 1000;  // std::regex recurses, and must not use up the stack
+  if (filter.size() > kLongest) {
+    throw InputError("--benchmark_filter", "at most 1000 characters", std::to_string(filter.size()));
+  }
   const bool exclude = filter.starts_with('-');
   if (exclude) filter.erase(0, 1);
   if (filter.empty() || filter == "all") filter = ".";
