@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from binaries import ROOT, Json, assert_refused, parse, run, tiny_network, write_model
+from binaries import ROOT, Json, assert_refused, binary, parse, run, tiny_network, write_model
 from triphase.records import explain_invalid
 
 
@@ -144,7 +144,7 @@ def test_help_lists_the_flags() -> None:
 def test_a_full_disk_is_told() -> None:
     with Path("/dev/full").open("w") as full:
         process = subprocess.run(
-            [run("triphase_cost", "--help").args[0], "--model=OneNet"],
+            [binary("triphase_cost"), "--model=OneNet"],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

@@ -15,6 +15,7 @@ import pytest
 from binaries import (
     Json,
     assert_refused,
+    binary,
     parse,
     results,
     run,
@@ -98,6 +99,7 @@ BAD_FLAGS: dict[str, tuple[list[object], list[str]]] = {
     "resume_without_file": (["--model=OneNet", "--resume"], ["--resume: expected --benchmark_out"]),
     "filter": (["--model=OneNet", "--benchmark_filter=("], ["--benchmark_filter", "regular"]),
     "filter_range": (["--model=OneNet", "--benchmark_filter=[z-a]"], ["--benchmark_filter"]),
+    "filter_long": (["--model=OneNet", "--benchmark_filter=" + "(" * 60_000], ["at most 1000"]),
     "filter_of_nothing": (
         ["--model=OneNet", "--benchmark_filter=Nope"],
         ["--benchmark_filter: expected a pattern that matches a case, found 'Nope'"],
@@ -404,6 +406,27 @@ def test_a_place_that_cannot_be_written_is_told(tiny: Path, tmp_path: Path, plac
     assert set(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("flag", ["--benchmark_list_tests", "--dry_run", "--benchmark_format=json"])
+def test_a_full_disk_below_standard_output_is_told(tiny: Path, flag: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.run(
+            [
+                binary("triphase_steps"),
+                f"--model={tiny}",
+                "--backend=reference",
+                "--time_per_case=0.02",
+                flag,
+            ],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert process.returncode == 2
+    last = process.stderr.splitlines()[-1]
+    assert last.startswith("triphase_steps: standard output: expected a file that can be written")
+
+
 def test_an_earlier_file_is_replaced_as_a_whole(tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     out.write_text("x" * 1_000_000)
@@ -444,7 +467,7 @@ def interrupted(
         f"--model={model}",
         "--batch=" + ",".join(map(str, BATCHES)),
         f"--backend={backend}",
-        "--time_per_case=0.7",
+        "--time_per_case=0.4",
         "--precision=0.0001",
     ]
     process = start("triphase_steps", *flags, f"--benchmark_out={out}")
