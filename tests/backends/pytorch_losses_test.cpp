@@ -20,8 +20,8 @@
 namespace triphase {
 namespace {
 
-// float64 on both sides, but for the update's parameters: what remains is the quantile's relative error of 1e-7, which
-// tips some initial values to the next float. Measured: at most 8.2e-8.
+// float64 on both sides: what remains is the relative error of 1e-7 in the quantile behind the initial values, which
+// tips some of them to the next float. Measured: at most 8.2e-8.
 constexpr double kFloat64Tolerance = 5e-7;
 
 // PyTorch's own float32 departs from its float64 by at most 2.8e-6 on these cases (float32_error in the file), by the
