@@ -105,7 +105,8 @@ void add_flags(CLI::App& app, Flags& flags) {
       ->capture_default_str();
   app.add_option("--max_memory", flags.max_memory,
                  "Skip cases that need more, such as 8GiB; by default nine tenths of what is available");
-  app.add_option("--time_per_case", flags.time_per_case_s, "Seconds of stepping a case at most, while enough steps fit")
+  app.add_option("--time_per_case", flags.time_per_case_s,
+                 "Seconds of stepping a case, beyond which only what is missing of seven steps is run")
       ->check(CLI::Range(0.001, 1e6))
       ->capture_default_str();
   app.add_option("--precision", flags.precision,

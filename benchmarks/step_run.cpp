@@ -64,6 +64,7 @@ StepRun::StepRun(Flags flags, std::vector<Case> cases)
   options_.verify = verify_mode(flags_.verify);
   options_.seed = flags_.seed;
   options_.sampling.budget_s = flags_.time_per_case_s;
+  options_.sampling.min_samples = 7;  // below 6 there is no interval, and one may correlate with the next
   options_.sampling.relative_half_width = flags_.precision;
   options_.max_memory_bytes =
       flags_.max_memory.empty() ? available_memory_bytes() / 10 * 9 : parse_bytes(flags_.max_memory);
@@ -250,7 +251,7 @@ void StepRun::print_table() const {
   }
   std::cout << "\n" << table.text();
   if (!problems.empty()) std::cout << "\n" << problems;
-  constexpr double kBusy = 20;
+  constexpr double kBusy = 100;
   if (const auto switches = median(switches_per_s); switches && *switches > kBusy) {
     std::cout << "\nThe machine was busy: other programs took a processor away " << fixed(*switches, 0)
               << " times a second. Times are not to be trusted; run again when it is idle.\n";
