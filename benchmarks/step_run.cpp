@@ -206,9 +206,11 @@ Json StepRun::document() const {
                          {"isa", isa},
                          {"threads", flags_.threads},
                          {"affinity", affinity()},
+                         {"numa", numa_nodes()},
                          {"environment", environment_},
                          {"ceilings", Json::object()},
                          {"settings", what_results_depend_on()}};
+  if (const auto smt = simultaneous_multithreading()) context["triphase"]["smt"] = *smt;
   Json benchmarks = Json::array();
   int family = 0;
   for (const Done& done : done_) {

@@ -78,6 +78,18 @@ int usable_cpus() {
   return std::max(1, CPU_COUNT(&set));
 }
 
+std::optional<bool> simultaneous_multithreading() {
+  const std::string active = first_line("/sys/devices/system/cpu/smt/active");
+  if (active.empty()) return {};
+  return active == "1";
+}
+
+int numa_nodes() {
+  int nodes = 0;
+  while (std::ifstream("/sys/devices/system/node/node" + std::to_string(nodes) + "/cpulist")) ++nodes;
+  return std::max(nodes, 1);
+}
+
 int64_t available_memory_bytes() {
   int64_t bytes = kibibytes(field("/proc/meminfo", "MemAvailable"));
   const std::string limit = first_line("/sys/fs/cgroup/memory.max");

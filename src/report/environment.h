@@ -5,16 +5,23 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
 
 namespace triphase {
 
-// {"cpu", "sockets", "cores", "numa_nodes", "smt", "memory_bytes", "system", "compiler", "governor", "huge_pages",
-// "virtual_machine", "fingerprint"}; the fingerprint is a hash of all that makes times comparable.
+// {"cpu", "microarchitecture", "cpus", "memory_bytes", "system", "compiler", "virtual_machine", "governor",
+// "transparent_huge_pages", "fingerprint"}; the fingerprint is a hash of the others.
 nlohmann::ordered_json environment();
 
 // Processors that this process may run on, as "0-3,8".
 std::string affinity();
 int usable_cpus();
+
+// Whether a core runs several threads at once; absent where the system does not say.
+std::optional<bool> simultaneous_multithreading();
+// Memory nodes; at least 1.
+int numa_nodes();
 
 // What may be allocated now: what the system says is available, no more than the control group allows.
 int64_t available_memory_bytes();
