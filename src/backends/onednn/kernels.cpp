@@ -27,7 +27,6 @@ void update_stretch(const Rule& optimizer, float* __restrict w, const float* __r
   const Rule rule = optimizer;
   float fixed[3] = {};
   std::copy_n(scalars, rule.scalars(1).size(), fixed);
-#pragma GCC ivdep
   for (int64_t i = 0; i < count; ++i) {
     float state[2] = {};
     if constexpr (Rule::kStates > 0) state[0] = state0[i];
