@@ -59,7 +59,7 @@ void OnednnPlan::compile() {
                    [&](const AddBias&) { throw Unimplemented("a bias apart from a product"); },
                    [&](const MaxPool2d& kind) { compile_pool(op, kind.window, dnnl::algorithm::pooling_max); },
                    [&](const MaxPool2dBackward& kind) {
-                     compile_pool_backward(op, kind.window, kind.x_shape, dnnl::algorithm::pooling_max);
+                     compile_pool_backward(op, kind.window, dnnl::algorithm::pooling_max);
                    },
                    [&](const AvgPool2d& kind) {
                      compile_pool(op, kind.window,
@@ -67,7 +67,7 @@ void OnednnPlan::compile() {
                                                          : dnnl::algorithm::pooling_avg_exclude_padding);
                    },
                    [&](const AvgPool2dBackward& kind) {
-                     compile_pool_backward(op, kind.pool.window, kind.x_shape,
+                     compile_pool_backward(op, kind.pool.window,
                                            kind.pool.count_include_pad ? dnnl::algorithm::pooling_avg_include_padding
                                                                        : dnnl::algorithm::pooling_avg_exclude_padding);
                    },

@@ -74,26 +74,25 @@ OnednnPlan::OnednnPlan(const StepProgram& program, const CompileOptions& options
 
 MemoryPlan OnednnPlan::memory_plan() const {
   MemoryPlan plan;
-  std::vector<Lifetime> lives;
   for (const Storage& storage : storages_) {
-    if (storage.persistent) {
-      plan.persistent_bytes = checked_add(plan.persistent_bytes, storage.life.bytes);
-    } else {
-      lives.push_back(storage.life);
-    }
+    if (storage.persistent) plan.persistent_bytes = checked_add(plan.persistent_bytes, storage.life.bytes);
   }
-  plan.transient_bytes = pack(lives, kAlignment).bytes;
+  plan.transient_bytes = pack_transients().bytes;
   plan.scratch_bytes = scratch_bytes_;
   return plan;
 }
 
-void OnednnPlan::allocate(uint64_t seed) {
-  seed_ = seed;
+Packing OnednnPlan::pack_transients() const {
   std::vector<Lifetime> lives;
   for (const Storage& storage : storages_) {
     if (!storage.persistent) lives.push_back(storage.life);
   }
-  const Packing packing = pack(lives, kAlignment);
+  return pack(lives, kAlignment);
+}
+
+void OnednnPlan::allocate(uint64_t seed) {
+  seed_ = seed;
+  const Packing packing = pack_transients();
   const auto add_block = [&](int64_t count) {
     blocks_.emplace_back(allocate_bytes(count));
     zero(blocks_.back().get(), count);

@@ -87,7 +87,7 @@ class OnednnPlan : public HostPlan {
   void compile_conv_backward_weights(int op, std::optional<int> bias_op);
   // pool_and_norm.cpp
   void compile_pool(int op, const Window& window, dnnl::algorithm algorithm);
-  void compile_pool_backward(int op, const Window& window, const Shape& x_shape, dnnl::algorithm algorithm);
+  void compile_pool_backward(int op, const Window& window, dnnl::algorithm algorithm);
   void compile_batch_norm(int op);
   void compile_batch_norm_backward(int op);
   // elementwise.cpp
@@ -125,6 +125,8 @@ class OnednnPlan : public HostPlan {
   void end(std::vector<Candidate> candidates);
   void choose_candidates();
   void fill(bool only_replaced);
+  // Where the storages that do not outlast the step lie, in their order.
+  Packing pack_transients() const;
 
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream_{engine_};

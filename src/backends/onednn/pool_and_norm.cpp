@@ -64,15 +64,13 @@ void OnednnPlan::compile_pool(int op, const Window& window, dnnl::algorithm algo
   end({{"pooling:" + std::string(forward.impl_info_str()), executes(dnnl::pooling_forward(forward), args)}});
 }
 
-void OnednnPlan::compile_pool_backward(int op, const Window& window, const Shape& x_shape, dnnl::algorithm algorithm) {
+void OnednnPlan::compile_pool_backward(int op, const Window& window, dnnl::algorithm algorithm) {
   const TensorId dy = op_at(op).inputs[0];
   const TensorId dx = op_at(op).outputs[0];
   const PoolShape pool(window);
-  // The gradient of x in x's layout: that of the forward op, found through the taps it wrote or dy's own layout.
-  const memory::desc dy_desc = layout(dy).desc();
-  const memory::desc any_x(x_shape, memory::data_type::f32, memory::format_tag::any);
+  // Gradients take the layouts of the forward op, which is found by the taps it wrote or by its layer.
   const bool max = algorithm == dnnl::algorithm::pooling_max;
-  memory::desc y_desc = dy_desc;
+  memory::desc y_desc;
   memory::desc x_desc;
   for (const Op& forward_op : program_.ops) {
     const bool same = max ? !forward_op.outputs.empty() && forward_op.outputs.back() == op_at(op).inputs[1]
