@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts the processes of scripts/peers: triphase_cost, triphase_steps and PyTorch's worker.
+
+Each gets the same number of threads and an environment without settings of glibc's allocator,
+unless the tuned way asks for them. What a process leaves is a file; what it says, is kept for the
+reason of a row that failed. Nothing here knows of rounds, rows' statistics or output.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from triphase.peers_rows import Row, not_run_rows, process_rows
+from triphase.peers_schedule import OURS, TUNED, Backend, BadCase, Case, model_file
+from triphase.records import explain_invalid
+
+ROOT = Path(__file__).resolve().parents[2]
+LONGEST_S = 1800  # after which a process counts as hung
+SPARE_MEMORY = 0.9  # of what is available, as triphase_steps allows itself
+SEED = 1
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A process that ended: its exit code (negative: the signal), and what it said."""
+
+    code: int
+    out: str
+    error: str
+
+    @property
+    def reason(self) -> str:
+        if self.code < 0:
+            name = signal.Signals(-self.code).name
+            killed = " (out of memory?)" if self.code == -signal.SIGKILL else ""
+            return f"the process was ended by {name}{killed}"
+        lines = [line.strip() for line in self.error.splitlines() if line.strip()]
+        said = f": {lines[-1][:300]}" if lines else ""
+        return f"the process ended with exit code {self.code}{said}"
+
+
+def environment(threads: int, backend: Backend, cache: Path) -> dict[str, str]:
+    """Ours, with the threads; without a tuned allocator unless this way has one."""
+    ours = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
+    scripts = str(ROOT / "scripts")
+    return (
+        ours
+        | {
+            "OMP_NUM_THREADS": str(threads),
+            "PYTHONPATH": scripts,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+            "TORCHINDUCTOR_CACHE_DIR": str(cache),  # so that a later round need not compile again
+            "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no helpers that compute beside the steps
+        }
+        | (TUNED if backend.tuned else {})
+    )
+
+
+def run(command: list[str], env: Mapping[str, str] | None = None) -> Finished:
+    """Runs to the end; kills it and all that it started when it hangs, or we are interrupted."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as error:
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=error, env=env,
+                start_new_session=True,
+            )  # fmt: skip
+        except OSError as failure:
+            return Finished(127, "", f"{command[0]}: {failure.strerror}")
+        late = ""
+        try:
+            process.wait(LONGEST_S)
+        except subprocess.TimeoutExpired:
+            late = f"no answer after {LONGEST_S} s"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        texts = []
+        for file in (out, error):
+            file.seek(0)
+            texts.append(file.read().decode(errors="replace"))
+    return Finished(1, texts[0], late) if late else Finished(process.returncode, *texts)
+
+
+def cost_of(binaries: Path, model: str, batch: int) -> Case:
+    """What triphase_cost counts; BadCase, in its own words, where it refuses."""
+    done = run([
+        str(binaries / "triphase_cost"), f"--model={model}", f"--batch={batch}", "--format=json"
+    ])  # fmt: skip
+    if done.code:
+        lines = done.error.strip().splitlines()
+        raise BadCase(lines[-1].removeprefix("triphase_cost: ") if lines else done.reason)
+    cost = json.loads(done.out)
+    return Case(cost["model"], batch, cost)
+
+
+def torch_versions(python: str) -> tuple[dict[str, str], str | None]:
+    """Of the interpreter's PyTorch; or nothing, and why."""
+    done = run([python, "-m", "triphase.peers_worker"], environment(1, OURS, Path(os.devnull)))
+    try:
+        answer = json.loads(done.out.splitlines()[-1])
+        if "missing" in answer:
+            return {}, f"{python} has no PyTorch ({answer['missing']})"
+        return dict(answer["versions"]), None
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return {}, f"{python} cannot run PyTorch: {done.reason}"
+
+
+def available_memory() -> int | None:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+@dataclass(frozen=True)
+class Starter:
+    """All that processes share: binaries, interpreter, threads, seconds of sampling, a scratch."""
+
+    binaries: Path
+    python: str
+    threads: int
+    seconds: float
+    scratch: Path
+
+    def ours(
+        self, case: Case, spec: str, *, verify: bool
+    ) -> tuple[list[Row], dict[str, Any] | None]:
+        """The rows of one triphase_steps, and the context of its file."""
+        out = self.scratch / "steps.json"
+        out.unlink(missing_ok=True)
+        done = run(
+            [
+                str(self.binaries / "triphase_steps"), f"--model={spec}", f"--batch={case.batch}",
+                "--backend=onednn", f"--threads={self.threads}", f"--seed={SEED}",
+                f"--time_per_case={self.seconds}", "--precision=0.0001",
+                f"--verify={'sampled' if verify else 'off'}", f"--benchmark_out={out}",
+            ],
+            environment(self.threads, OURS, self.scratch),
+        )  # fmt: skip
+        document = None
+        with contextlib.suppress(OSError, ValueError):
+            document = json.loads(out.read_text(encoding="utf-8"))
+        if document is None or explain_invalid(document) or not document["benchmarks"]:
+            return not_run_rows(case, OURS, self.threads, "failed", done.reason), None
+        return document["benchmarks"], document["context"]
+
+    def peer(self, case: Case, spec: str, backend: Backend) -> list[Row]:
+        """The rows of one process of PyTorch."""
+        needed, available = case.cost["memory_bytes"]["total"], available_memory()
+        if available is not None and needed > SPARE_MEMORY * available:
+            reason = (
+                f"needs {needed / 2**30:.3g} GiB or more, {available / 2**30:.3g} are available"
+            )
+            return not_run_rows(case, backend, self.threads, "skipped", reason)
+        request, out = self.scratch / "request.json", self.scratch / "result.json"
+        out.unlink(missing_ok=True)
+        asked = {
+            "file": str(model_file(spec).resolve()),
+            "parameters": case.cost.get("model_parameters", {}),
+            "parameter_count": case.cost["parameters"],
+            "batch": case.batch,
+            "threads": self.threads,
+            "seconds": self.seconds,
+            "seed": SEED,
+            "compiled": backend.compiled,
+            "channels_last": backend.channels_last,
+        }
+        request.write_text(json.dumps(asked), encoding="utf-8")
+        done = run(
+            [self.python, "-m", "triphase.peers_worker", str(request), str(out)],
+            environment(self.threads, backend, self.scratch / "compiled"),
+        )
+        answer = None
+        with contextlib.suppress(OSError, ValueError):
+            answer = json.loads(out.read_text(encoding="utf-8"))
+        if answer is None:
+            answer = {"status": "failed", "reason": done.reason}
+        return process_rows(case, backend, self.threads, answer)

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what the processes of scripts/peers measured to rows of steps.json. Pure.
+
+`process_rows` writes what PyTorch's worker says as rows of one process, as triphase_steps writes
+its own; `merge` makes one row of a row's processes. A merged median is the median of the processes'
+medians, and its interval comes from the spread between processes: what changes from one process to
+the next, memory layout above all, is no part of an interval within one.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from triphase.peers_schedule import Backend, Case
+
+Row = dict[str, Any]
+
+PHASES = ("forward", "backward", "update", "step")
+MOST_SAMPLES = 2000  # in a merged row
+MOST_PROCESS_SAMPLES = 200  # in a row of one process, as triphase_steps keeps
+FEWEST_FOR_INTERVAL = 6  # processes
+COUNTS = ("flop", "flop_unpadded", "flop_executed", "traffic_bytes")
+_INTERVALS = (
+    *("ci95_low_s", "ci95_high_s", "ratio_time_ci95_low", "ratio_time_ci95_high"),
+    *("ratio_time_with_update_ci95_low", "ratio_time_with_update_ci95_high"),
+)
+
+
+def thinned(values: Sequence[float], most: int) -> list[float]:
+    """At most so many, evenly spread; series of one length are thinned alike, so pairs stay."""
+    if len(values) <= most:
+        return list(values)
+    return [values[i * len(values) // most] for i in range(most)]
+
+
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """A 95 % interval of the median, from order statistics; None below FEWEST_FOR_INTERVAL.
+
+    The median lies outside the k-th values from either end with probability 2 P(Bin(n, ½) < k);
+    k is the largest for which that is at most 5 %.
+    """
+    n = len(values)
+    if n < FEWEST_FOR_INTERVAL:
+        return None
+    outside, k = 2 * 0.5**n, 0
+    while outside <= 0.05:
+        k += 1
+        outside += 2 * math.comb(n, k) * 0.5**n
+    ordered = sorted(values)
+    return ordered[k - 1], ordered[n - k]
+
+
+def _identity(case: Case, backend: Backend, phase: str, threads: int) -> Row:
+    cost = case.cost
+    run = f"{case.model}/batch:{case.batch}/dtype:f32/optimizer:sgd/backend:{backend.name}"
+    return {
+        "name": f"{run}/{phase}/real_time", "run_name": f"{run}/{phase}/real_time",
+        "run_type": "iteration", "repetitions": 1, "repetition_index": 0, "threads": threads,
+        "iterations": 0, "real_time": 0.0, "cpu_time": 0.0, "time_unit": "ns",
+        "model": case.model, "model_name": case.model.partition(":")[0],
+        "model_parameters": dict(cost.get("model_parameters", {})), "phase": phase,
+        "batch": case.batch, "dtype": "f32", "optimizer": "sgd", "backend": backend.name,
+    }  # fmt: skip
+
+
+def _counts(cost: Mapping[str, Any], phase: str) -> Row:
+    """The counted columns of a phase; those of `backward` and `step` are sums."""
+    parts = {
+        "backward": ("backward_data", "backward_weights"),
+        "step": ("forward", "backward_data", "backward_weights", "update"),
+    }.get(phase, (phase,))
+    totals = cost["totals"]
+    counts: Row = {c: sum(totals[p][c] for p in parts if p in totals) for c in COUNTS}
+    if phase == "step":
+        counts |= {f"ratio_{kind}": value for kind, value in cost["ratio"].items()}
+        counts["parameter_count"] = cost["parameters"]
+        if "first_layer_share" in cost:
+            counts["first_layer_share"] = cost["first_layer_share"]
+    return counts
+
+
+def process_rows(
+    case: Case, backend: Backend, threads: int, answer: Mapping[str, Any]
+) -> list[Row]:
+    """The rows of one process: its phases, paired, and the step that they add up to."""
+    status = answer["status"]
+    if status in ("skipped", "failed"):
+        return not_run_rows(case, backend, threads, status, answer["reason"])
+    series = {phase: list(answer["phases"][phase]) for phase in PHASES[:3]}
+    series["step"] = [sum(parts) for parts in zip(*series.values(), strict=True)]
+    rows = []
+    for phase in PHASES:
+        samples = series[phase]
+        middle = statistics.median(samples)
+        row = _identity(case, backend, phase, threads) | _counts(case.cost, phase)
+        row |= {
+            "status": status,
+            "iterations": len(samples),
+            "real_time": middle * 1e9,
+            "cpu_time": middle * 1e9 * answer["cpu_share"],
+            "median_s": middle,
+            "min_s": min(samples),
+            "mad_s": statistics.median(abs(s - middle) for s in samples),
+            "samples_s": thinned(samples, MOST_PROCESS_SAMPLES),
+            "sample_count": len(samples),
+            "setup_s": answer["setup_s"],
+        }
+        rows.append(row)
+    over = [
+        (b / f, (b + u) / f)
+        for f, b, u in zip(*(series[p] for p in PHASES[:3]), strict=True)
+        if f > 0
+    ]
+    rows[-1] |= {
+        "ratio_time": statistics.median(plain for plain, _ in over),
+        "ratio_time_with_update": statistics.median(with_update for _, with_update in over),
+        "warmup_steps": answer["warmup_steps"],
+        "involuntary_switches_per_s": answer["involuntary_switches_per_s"],
+    }
+    return rows
+
+
+def not_run_rows(case: Case, backend: Backend, threads: int, status: str, reason: str) -> list[Row]:
+    """Nothing vanishes: the same rows, which say why they have no times."""
+    return [
+        _identity(case, backend, phase, threads)
+        | _counts(case.cost, phase)
+        | {
+            "status": status,
+            "reason": reason,
+            "error_occurred": True,
+            "error_message": f"{status}: {reason}",
+        }
+        for phase in PHASES
+    ]
+
+
+def merge(processes: Sequence[Sequence[Row]]) -> list[Row]:
+    """The rows of one case and backend: one for each row of its processes.
+
+    Where a process did not run, the whole did not: its rows stand alone, with their reason.
+    """
+    for rows in processes:
+        if any(row["status"] in ("skipped", "failed") for row in rows):
+            return [dict(row) for row in rows]
+    by_name: dict[str, list[Row]] = {}
+    for rows in processes:
+        for row in rows:
+            by_name.setdefault(row["name"], []).append(row)
+    return [_merge_row(rows) for rows in by_name.values()]
+
+
+def _merge_row(rows: Sequence[Row]) -> Row:
+    merged = {key: value for key, value in rows[0].items() if key not in _INTERVALS}
+    if any(row["status"] == "ok" for row in rows):  # checked once, which holds for them all
+        merged["status"] = "ok"
+        merged.pop("reason", None)
+    for key in ("verified_ops", "verified_elements", "max_error_over_bound"):
+        if key in merged:
+            merged[key] = max(row.get(key, 0) for row in rows)
+    timed = [row for row in rows if "median_s" in row]
+    if not timed:
+        return merged
+    merged.pop("fused_into", None)
+    medians = [row["median_s"] for row in timed]
+    middle = statistics.median(medians)
+    samples = [sample for row in timed for sample in row["samples_s"]]
+    shares = [row["cpu_time"] / row["real_time"] for row in timed if row["real_time"] > 0]
+    merged |= {
+        "iterations": sum(row["sample_count"] for row in timed),
+        "real_time": middle * 1e9,
+        "cpu_time": middle * 1e9 * (statistics.median(shares) if shares else 0),
+        "median_s": middle,
+        "min_s": min(row["min_s"] for row in timed),
+        "mad_s": statistics.median(abs(sample - middle) for sample in samples),
+        "samples_s": thinned(samples, MOST_SAMPLES),
+        "sample_count": sum(row["sample_count"] for row in timed),
+        "setup_s": statistics.median(row["setup_s"] for row in timed),
+        "process_count": len(timed),
+        "process_medians_s": medians,
+    }
+    if found := interval(medians):
+        merged["ci95_low_s"], merged["ci95_high_s"] = found
+    for key in ("ratio_time", "ratio_time_with_update"):
+        ratios = [row[key] for row in timed if key in row]
+        if ratios:
+            merged[key] = statistics.median(ratios)
+            if found := interval(ratios):
+                merged[f"{key}_ci95_low"], merged[f"{key}_ci95_high"] = found
+    for key in ("marking_overhead", "involuntary_switches_per_s"):
+        values = [row[key] for row in timed if key in row]
+        if values:
+            merged[key] = statistics.median(values)
+    for key in ("warmup_steps", "steady", "stop_reason", "family_index"):
+        merged.pop(key, None)  # of one process, and not of the whole
+    merged.pop("per_family_instance_index", None)
+    return merged

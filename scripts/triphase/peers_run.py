@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run of scripts/peers: its rounds, what they measured so far, and the files made of that.
+
+Every process's rows are kept; steps.json, peers.json, peers.md and the plot are functions of them.
+steps.json is written after each round, so that whatever ends a run leaves what was measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from triphase import peers_plot, peers_summary
+from triphase.charts import save
+from triphase.files import write_atomic
+from triphase.peers_processes import Starter
+from triphase.peers_rows import PHASES, Row, merge, not_run_rows
+from triphase.peers_schedule import OURS, TUNED, Backend, Case, Key, order, plan, suits, takes_part
+
+GUESS_S = 6.0  # that a process takes beside its sampling, until one has been seen
+NOT_REACHED = "the run ended before its turn; --minutes gives more time"
+NOTES = [
+    "tuned: the process has " + " ".join(f"{k}={v}" for k, v in TUNED.items()) + " set",
+    "PyTorch frees its gradients in every step (zero_grad, set to None), which counts as update",
+    "onednn overwrites its gradients and is checked against float64 in its first process",
+    "PyTorch's rows are unverified here; scripts/make_pytorch_losses compares losses in float64",
+]
+
+
+@dataclass
+class Run:
+    """What has been measured so far; only ever added to."""
+
+    cases: list[Case]
+    backends: list[Backend]
+    threads: int
+    settings: dict[str, Any]
+    versions: dict[str, str] = field(default_factory=dict)
+    context: dict[str, Any] | None = None
+    rows: dict[tuple[Key, str], dict[int, list[Row]]] = field(default_factory=dict)
+    complete: bool = False
+
+    def of(self, case: Case, backend: Backend) -> dict[int, list[Row]]:
+        return self.rows.setdefault((case.key, backend.name), {})
+
+    def ended(self, case: Case, backend: Backend) -> tuple[str, str] | None:
+        """Why this way is not tried again: it was skipped or failed."""
+        for rows in self.of(case, backend).values():
+            for row in rows:
+                if row["status"] in ("skipped", "failed"):
+                    return row["status"], row["reason"]
+        return None
+
+    def steps_document(self) -> dict[str, Any]:
+        """steps.json: every case and backend, whatever happened."""
+        rows: list[Row] = []
+        for case in self.cases:
+            for backend in [OURS, *(b for b in self.backends if suits(b, case))]:
+                processes = [p for _, p in sorted(self.of(case, backend).items())]
+                rows += merge(processes) or not_run_rows(
+                    case, backend, self.threads, "skipped", NOT_REACHED
+                )
+        for index, row in enumerate(rows):
+            row["family_index"], row["per_family_instance_index"] = index, 0
+        context = copy.deepcopy(self.context) | {"executable": "scripts/peers"}
+        context["triphase"]["versions"] |= self.versions
+        context["triphase"]["settings"] = self.settings
+        return {"context": context, "benchmarks": rows}
+
+    def peers_document(self) -> dict[str, Any]:
+        """peers.json: ratios, the fastest, and means over the cases."""
+        assert self.context is not None
+        cases = []
+        for case in self.cases:
+            here = [b for b in self.backends if suits(b, case)]
+            seconds, not_run = {}, {}
+            for backend in [OURS, *here]:
+                if ended := self.ended(case, backend):
+                    not_run[backend.name] = ended
+                elif by_round := self.of(case, backend):
+                    seconds[backend.name] = {r: medians(rows) for r, rows in by_round.items()}
+                else:
+                    not_run[backend.name] = ("skipped", NOT_REACHED)
+            identity = {"model": case.model, "batch": case.batch}
+            cases.append(peers_summary.build_case(identity, seconds, not_run, here))
+        environment = self.context["triphase"]["environment"]
+        return {
+            "schema": 1,
+            "date": self.context["date"],
+            "machine": environment.get("cpu") or self.context["host_name"],
+            "environment": environment["fingerprint"],
+            "threads": self.threads,
+            "versions": self.context["triphase"]["versions"] | self.versions,
+            "settings": self.settings,
+            "complete": self.complete,
+            "backends": [{"name": b.name, "about": b.about} for b in [OURS, *self.backends]],
+            "notes": NOTES,
+            "cases": cases,
+            "means": peers_summary.means(cases),
+        }
+
+
+def medians(rows: list[Row]) -> dict[str, float]:
+    """Of one process, by phase of the whole network."""
+    return {
+        row["phase"]: row["median_s"]
+        for row in rows
+        if row["phase"] in PHASES and "layer" not in row and row.get("median_s")
+    }
+
+
+def skip_peers(run: Run, reason: str) -> None:
+    """No peer can run at all."""
+    for case in run.cases:
+        for backend in run.backends:
+            if suits(backend, case):
+                rows = not_run_rows(case, backend, run.threads, "skipped", reason)
+                run.of(case, backend)[0] = rows
+
+
+# ---- measuring
+
+
+def run_round(
+    run: Run, starter: Starter, case: Case, spec: str, round_: int, process_s: dict
+) -> None:
+    """One process for each way that still takes part; a line says what came of it."""
+    here = [b for b in run.backends if suits(b, case) and takes_part(b, round_)]
+    found: dict[str, list[Row]] = {}
+    for backend in order([OURS, *here], round_):
+        if run.ended(case, backend):
+            continue
+        begin = time.monotonic()
+        if backend is OURS:
+            rows, context = starter.ours(case, spec, verify=round_ == 0)
+            run.context = run.context or context
+        else:
+            rows = starter.peer(case, spec, backend)
+        run.of(case, backend)[round_] = found[backend.name] = rows
+        process_s[case.key, backend.name] = time.monotonic() - begin
+    print(
+        "  " + "; ".join(line(backend, rows, found) for backend, rows in found.items()), flush=True
+    )
+
+
+def line(name: str, rows: list[Row], found: dict[str, list[Row]]) -> str:
+    """One process in words: its step, and that over ours."""
+    step = medians(rows).get("step")
+    if step is None:
+        return f"{name} {rows[0]['status']}: {rows[0].get('reason', 'no times')}"
+    ours = medians(found.get(OURS.name, [])).get("step")
+    over = f" ({step / ours:.2f})" if ours and name != OURS.name else ""
+    return f"{name} {peers_summary.seconds_text(step)}{over}"
+
+
+def round_cost(run: Run, case: Case, round_: int, process_s: dict, seconds: float) -> float:
+    """How long the case's next round takes, by what its processes took."""
+    here = [b for b in run.backends if suits(b, case) and takes_part(b, round_)]
+    return sum(
+        process_s.get((case.key, b.name), seconds + GUESS_S * (4 if b.compiled else 1))
+        for b in [OURS, *here]
+        if not run.ended(case, b)
+    )
+
+
+def measure(
+    run: Run, starter: Starter, specs: dict, rounds: int, minutes: float, out: Path
+) -> None:
+    """Rounds until all are done or no further one ends in time; writes after each."""
+    begin = time.monotonic()
+    done = {case.key: 0 for case in run.cases}
+    by_key = {case.key: case for case in run.cases}
+    process_s: dict[tuple[Key, str], float] = {}
+    while True:
+        left_s = 60 * minutes - (time.monotonic() - begin)
+        cost = {
+            key: round_cost(run, by_key[key], done[key], process_s, starter.seconds) for key in done
+        }
+        going = {k: n for k, n in done.items() if cost[k] > 0}
+        todo = plan(going, cost, left_s, rounds)
+        if not todo:
+            break
+        key = todo[0]
+        expected = sum(cost[k] for k in todo)
+        print(
+            f"[about {max(1, round(expected / 60))} min left] {by_key[key]}, round {done[key] + 1}"
+        )
+        run_round(run, starter, by_key[key], specs[key], done[key], process_s)
+        done[key] += 1
+        write_steps(run, out)
+    run.complete = True
+
+
+def write_steps(run: Run, out: Path) -> None:
+    if run.context is not None:
+        write_atomic(out / "steps.json", json.dumps(run.steps_document()) + "\n")
+
+
+def write_summary(run: Run, out: Path) -> list[Path]:
+    """peers.json, peers.md and the plot, where there is something to compare."""
+    document = run.peers_document()
+    written = [
+        write_atomic(out / "peers.json", json.dumps(document, indent=1) + "\n"),
+        write_atomic(out / "peers.md", peers_summary.markdown(document)),
+    ]
+    with contextlib.suppress(peers_plot.NothingToPlot):
+        written += save(peers_plot.build(document), out / "peers")
+    return written
