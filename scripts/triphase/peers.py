@@ -209,7 +209,7 @@ def main(argv: list[str] | None = None) -> int:
                 if missing:
                     print(f"PyTorch is skipped: {missing}", flush=True)
                     peers_run.skip_peers(run, missing)
-            peers_run.measure(run, starter, specs, options.rounds, options.minutes, out)
+            peers_run.measure(run, starter, specs, out)
     except Stopped as stopped:
         print("interrupted; what was measured so far is kept", file=sys.stderr)
         code = stopped.code

@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LONGEST_S = 1800  # after which a process counts as hung
 SPARE_MEMORY = 0.9  # of what is available, as triphase_steps allows itself
 SEED = 1
+FOREIGN = ("MALLOC_", "GLIBC_TUNABLES", "PYTHON")  # settings of the shell's, for nobody here
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Finished:
 
 def environment(threads: int, backend: Backend, cache: Path) -> dict[str, str]:
     """Ours, with the threads; without a tuned allocator unless this way has one."""
-    ours = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_TUNABLES"))}
+    ours = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
     scripts = str(ROOT / "scripts")
     return (
         ours

@@ -39,11 +39,15 @@ class Run:
     cases: list[Case]
     backends: list[Backend]
     threads: int
-    settings: dict[str, Any]
+    settings: dict[str, Any]  # of the command line, for the record
     versions: dict[str, str] = field(default_factory=dict)
     context: dict[str, Any] | None = None
     rows: dict[tuple[Key, str], dict[int, list[Row]]] = field(default_factory=dict)
     complete: bool = False
+
+    @property
+    def rounds(self) -> int:
+        return self.settings["rounds"]
 
     def of(self, case: Case, backend: Backend) -> dict[int, list[Row]]:
         return self.rows.setdefault((case.key, backend.name), {})
@@ -69,7 +73,7 @@ class Run:
             row["family_index"], row["per_family_instance_index"] = index, 0
         context = copy.deepcopy(self.context) | {"executable": "scripts/peers"}
         context["triphase"]["versions"] |= self.versions
-        context["triphase"]["settings"] = self.settings
+        context["triphase"].setdefault("settings", {})["peers"] = self.settings
         return {"context": context, "benchmarks": rows}
 
     def peers_document(self) -> dict[str, Any]:
@@ -130,7 +134,7 @@ def run_round(
     run: Run, starter: Starter, case: Case, spec: str, round_: int, process_s: dict
 ) -> None:
     """One process for each way that still takes part; a line says what came of it."""
-    here = [b for b in run.backends if suits(b, case) and takes_part(b, round_)]
+    here = [b for b in run.backends if suits(b, case) and takes_part(b, round_, run.rounds)]
     found: dict[str, list[Row]] = {}
     for backend in order([OURS, *here], round_):
         if run.ended(case, backend):
@@ -160,7 +164,7 @@ def line(name: str, rows: list[Row], found: dict[str, list[Row]]) -> str:
 
 def round_cost(run: Run, case: Case, round_: int, process_s: dict, seconds: float) -> float:
     """How long the case's next round takes, by what its processes took."""
-    here = [b for b in run.backends if suits(b, case) and takes_part(b, round_)]
+    here = [b for b in run.backends if suits(b, case) and takes_part(b, round_, run.rounds)]
     return sum(
         process_s.get((case.key, b.name), seconds + GUESS_S * (4 if b.compiled else 1))
         for b in [OURS, *here]
@@ -168,21 +172,19 @@ def round_cost(run: Run, case: Case, round_: int, process_s: dict, seconds: floa
     )
 
 
-def measure(
-    run: Run, starter: Starter, specs: dict, rounds: int, minutes: float, out: Path
-) -> None:
+def measure(run: Run, starter: Starter, specs: dict[Key, str], out: Path) -> None:
     """Rounds until all are done or no further one ends in time; writes after each."""
     begin = time.monotonic()
     done = {case.key: 0 for case in run.cases}
     by_key = {case.key: case for case in run.cases}
     process_s: dict[tuple[Key, str], float] = {}
     while True:
-        left_s = 60 * minutes - (time.monotonic() - begin)
+        left_s = 60 * run.settings["minutes"] - (time.monotonic() - begin)
         cost = {
             key: round_cost(run, by_key[key], done[key], process_s, starter.seconds) for key in done
         }
         going = {k: n for k, n in done.items() if cost[k] > 0}
-        todo = plan(going, cost, left_s, rounds)
+        todo = plan(going, cost, left_s, run.rounds)
         if not todo:
             break
         key = todo[0]

@@ -22,7 +22,7 @@ TUNED = {
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
     "MALLOC_TOP_PAD_": "268435456",
 }
-COMPILED_EVERY = 2  # rounds, from the second on: a compiling process takes far longer to start
+COMPILED_EVERY = 2  # rounds: a compiling process takes far longer to start
 
 T = TypeVar("T")
 Key = tuple[str, int]  # of a case: model and batch
@@ -120,8 +120,9 @@ def suits(backend: Backend, case: Case) -> bool:
     return case.convolves or not backend.channels_last
 
 
-def takes_part(backend: Backend, round_: int) -> bool:
-    return not backend.compiled or round_ % COMPILED_EVERY == 1
+def takes_part(backend: Backend, round_: int, rounds: int) -> bool:
+    """What compiles waits until each case has had a round without it, if there are several."""
+    return not backend.compiled or round_ % COMPILED_EVERY == min(rounds, COMPILED_EVERY) - 1
 
 
 def order(backends: Sequence[T], round_: int) -> list[T]:
