@@ -15,8 +15,10 @@ import polars as pl
 
 from triphase import charts
 from triphase.charts import NothingToPlot
+from triphase.peers_schedule import PEERS
 
 TUNED = "-tuned"
+COLOURS = dict(zip((b.name for b in PEERS if not b.tuned), charts.PALETTE, strict=False))
 HOW = ["as installed", "tuned"]
 TICKS = [0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64]
 
@@ -25,7 +27,7 @@ def points(document: Mapping[str, Any]) -> pl.DataFrame:
     """One row per case and peer that ran beside ours."""
     rows = [
         {
-            "case": f"{case['model']} {case['batch']}",
+            "case": f"{case['model']} batch {case['batch']}",
             "peer": peer["backend"].removesuffix(TUNED),
             "how": HOW[peer["tuned"]],
             "ratio": peer["ratio"]["step"]["median"],
@@ -43,7 +45,8 @@ def points(document: Mapping[str, Any]) -> pl.DataFrame:
 
 def build(document: Mapping[str, Any]) -> alt.TopLevelMixin:
     rows = points(document)
-    peers = rows["peer"].unique(maintain_order=True).to_list()
+    ran = set(rows["peer"])
+    peers = [b.name for b in PEERS if not b.tuned and b.name in ran]
     cases = rows["case"].unique(maintain_order=True).to_list()
     slots = [f"{peer}, {how}" for peer in peers for how in HOW]
     rows = rows.with_columns(slot=pl.format("{}, {}", "peer", "how"))
@@ -61,7 +64,7 @@ def build(document: Mapping[str, Any]) -> alt.TopLevelMixin:
         "peer:N",
         title="peer",
         sort=peers,
-        scale=alt.Scale(domain=peers, range=charts.PALETTE[: len(peers)]),
+        scale=alt.Scale(domain=peers, range=[COLOURS[peer] for peer in peers]),
     )
     shape = alt.Shape(
         "how:N",
@@ -80,7 +83,7 @@ def build(document: Mapping[str, Any]) -> alt.TopLevelMixin:
             shape=shape,
             tooltip=["case", "slot", "ratio", "low", "high"],
         ),
-    ).properties(width=640, height=alt.Step(9))
+    ).properties(width=640, height=alt.Step(7))
     torch = document["versions"].get("torch")
     setting = f"{document['threads']} threads, f32, SGD{f'; PyTorch {torch}' if torch else ''}"
     return charts.titled(

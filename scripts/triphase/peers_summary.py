@@ -20,6 +20,10 @@ Seconds = Mapping[str, Mapping[str, Mapping[int, Mapping[str, float]]]]
 Json = dict[str, Any]
 
 TABLE = ("step", *(phase for phase in PHASES if phase != "step"))  # its columns
+MEANS_KEY = (
+    "After ×÷ the geometric standard deviation; in brackets least and greatest. Means over other "
+    "cases are other means: a peer that ran in fewer cases is not to be held against the rest."
+)
 FASTEST = {False: "fastest as installed", True: "fastest tuned"}
 
 
@@ -193,7 +197,7 @@ def markdown(document: Mapping[str, Any]) -> str:
             for mean in document["means"]
         ),
     )
-    lines += ["", "After ×÷ the geometric standard deviation; in brackets least and greatest."]
+    lines += ["", MEANS_KEY]
     lines += ["", "## What ran", ""]
     lines += [f"- `{name}`: {what}." for name, what in about.items()]
     lines += [f"- {line}" for line in document["notes"]]

@@ -111,7 +111,7 @@ def first_loss(loss_of: Callable, x: Any, target: Any, compiled: bool) -> None:
     except Exception as error:
         if not compiled:
             raise
-        text = " ".join(str(error).split())
+        text = " ".join(str(error).partition("\n\n")[0].split())  # advice follows the empty line
         raise CannotRun(f"torch.compile: {type(error).__name__}: {text[:200]}") from error
     if not math.isfinite(loss.item()):
         raise AssertionError(f"the loss is {loss.item()}")

@@ -696,8 +696,8 @@ def test_the_plot_has_a_mark_for_each_peer_and_a_line_at_one():
     assert {"one": 1.0} in rows
     marks = {(r["case"], r["how"]): r["ratio"] for r in rows if "ratio" in r}
     assert marks == {
-        ("A 4", "as installed"): 2, ("A 4", "tuned"): 1.5,
-        ("B 4", "as installed"): 2, ("B 4", "tuned"): 1.5,
+        ("A batch 4", "as installed"): 2, ("A batch 4", "tuned"): 1.5,
+        ("B batch 4", "as installed"): 2, ("B batch 4", "tuned"): 1.5,
     }  # fmt: skip
 
 
