@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <iostream>
 
+#include "bin/signals.h"
 #include "report/environment.h"
 #include "step_run.h"
 

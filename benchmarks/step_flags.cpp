@@ -116,6 +116,12 @@ void add_flags(CLI::App& app, Flags& flags) {
   app.add_option("--seed", flags.seed, "Seed of data and parameters")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  app.add_option(
+         "--ceilings", flags.ceilings,
+         "What triphase_ceilings measured, to set times against: auto takes this machine's, off none, else a file")
+      ->capture_default_str();
+  app.add_flag("--explain", flags.explain,
+               "Print for each case every layer and phase with its bound and its distance from it, biggest loss first");
   app.add_flag("--dry_run", flags.dry_run, "List the cases with their memory and a guess of the time; measure nothing");
   app.add_flag("--resume", flags.resume, "Go on with the run whose journal lies beside --benchmark_out");
   app.footer(

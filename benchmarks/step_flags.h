@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "bin/cases.h"
 #include "bin/cli.h"
-#include "cases.h"
 
 namespace triphase {
 
@@ -18,6 +18,8 @@ struct Flags {
   double time_per_case_s = 4;
   double precision = 0.01;
   uint64_t seed = 1;
+  std::string ceilings = "auto";
+  bool explain = false;
   bool dry_run = false;
   bool resume = false;
   // Google Benchmark's, taken from it.

@@ -3,12 +3,11 @@
 
 #include <benchmark/benchmark.h>
 
-#include <atomic>
-#include <csignal>
-#include <ctime>
 #include <iostream>
 
+#include "bin/signals.h"
 #include "report/environment.h"
+#include "report/explain.h"
 #include "report/format.h"
 #include "stats/order.h"
 
@@ -18,22 +17,8 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-std::atomic<int> g_signal = 0;
-
-extern "C" void on_signal(int number) { g_signal = number; }
-
 VerifyMode verify_mode(const std::string& name) {
   return name == "off" ? VerifyMode::kOff : name == "full" ? VerifyMode::kFull : VerifyMode::kSampled;
-}
-
-std::string iso_time() {
-  const std::time_t now = std::time(nullptr);
-  std::tm local{};
-  localtime_r(&now, &local);
-  char text[64];
-  std::strftime(text, sizeof text, "%FT%T%z", &local);
-  std::string iso = text;
-  return iso.insert(iso.size() - 2, ":");
 }
 
 const Json& step_row(const Journal::Rows& rows) {
@@ -44,16 +29,6 @@ const Json& step_row(const Journal::Rows& rows) {
 }
 
 }  // namespace
-
-int stop_signal() { return g_signal; }
-
-void listen_for_signals() {
-  struct sigaction action {};
-  action.sa_handler = on_signal;
-  action.sa_flags = static_cast<int>(SA_RESETHAND);  // a second one ends the process at once
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
-}
 
 StepRun::StepRun(Flags flags, std::vector<Case> cases)
     : flags_(std::move(flags)),
@@ -87,7 +62,49 @@ void StepRun::select(const std::vector<int>& indices, int repetitions) {
   progress_ = ProgressLine(static_cast<int>(indices.size()) * repetitions, expected_s);
 }
 
-void StepRun::start() { journal_.emplace(flags_.out, what_results_depend_on(), flags_.resume); }
+void StepRun::start() {
+  find_ceilings();
+  journal_.emplace(flags_.out, what_results_depend_on(), flags_.resume);
+}
+
+void StepRun::find_ceilings() {
+  if (flags_.ceilings == "off") return;
+  for (const std::string& name : flags_.selection.backends) {
+    auto backend = make_backend(name);
+    auto* made = std::get_if<std::unique_ptr<Backend>>(&backend);
+    if (made == nullptr || (*made)->probes(flags_.threads).empty()) continue;
+    const std::string fingerprint = machine_fingerprint(**made);
+    const std::string path =
+        flags_.ceilings == "auto" ? ceilings_path(fingerprint, name, flags_.threads) : flags_.ceilings;
+    std::optional<KnownMachine> known = read_ceilings(path);
+    if (!known) {
+      if (flags_.ceilings != "auto") throw InputError("--ceilings", "auto, off or a file of triphase_ceilings", path);
+      progress_.note("no ceilings are known for this machine, so times are set against none: run triphase_ceilings");
+      continue;
+    }
+    if (known->fingerprint != fingerprint || known->threads != flags_.threads || known->backend != name) {
+      throw InputError(path,
+                       "the ceilings of this machine for " + name + " on " + std::to_string(flags_.threads) +
+                           " threads (triphase_ceilings measures them)",
+                       "those of another, for " + known->backend + " on " + std::to_string(known->threads));
+    }
+    if (auto gauge = Gauge::make(**made, flags_.threads, available_memory_bytes() / 8)) {
+      if (flags_.max_memory.empty()) options_.max_memory_bytes -= gauge->memory_bytes();
+      gauges_.emplace(name, std::move(*gauge));
+    }
+    known_.emplace(name, std::move(*known));
+  }
+}
+
+Expectation StepRun::expectation(const Case& item, const Measurement& measured) const {
+  const auto found = known_.find(item.id.backend);
+  if (found == known_.end()) return {};
+  const Machine machine = found->second.machine(measured);
+  auto needed = demands(*item.program, measured.groups, machine);
+  if (!needed) return {};
+  return {std::move(*needed), found->second.factors, *machine.flop_per_s("gemm", item.id.dtype),
+          found->second.speed(measured)};
+}
 
 std::string StepRun::outcome(const Journal::Rows& rows) {
   const Json& step = step_row(rows);
@@ -109,22 +126,23 @@ double StepRun::run_case(int index) {
     done.rows = *earlier;
   } else {
     Measurement result;
-    if (g_signal != 0) {
+    if (stop_signal() != 0) {
       result = skipped("interrupted before it was measured");
     } else if (!item.cannot_run.empty()) {
       result = skipped(item.cannot_run);
     } else {
       auto backend = make_backend(item.id.backend);
+      options_.gauge = gauges_.contains(item.id.backend) ? &gauges_.at(item.id.backend) : nullptr;
       result = measure(*item.program, *std::get<std::unique_ptr<Backend>>(backend), options_,
                        [&](std::string_view stage, const Samples* so_far) {
                          const double share = so_far ? so_far->measured_s / options_.sampling.budget_s : 0;
                          progress_.show(position, name, std::string(stage), std::min(share, 1.0), expected_before_s_,
                                         item.expected_s);
-                         return g_signal == 0;
+                         return stop_signal() == 0;
                        });
-      measured = g_signal == 0;
+      measured = stop_signal() == 0;
     }
-    done.rows = rows(item.id, {repetition, repetitions_}, *item.program, result);
+    done.rows = rows(item.id, {repetition, repetitions_}, *item.program, result, expectation(item, result));
   }
   expected_before_s_ += item.expected_s;
   if (measured) journal_->append(key, repetition, done.rows);
@@ -201,6 +219,8 @@ Json StepRun::document() const {
     const std::string key = item.substr(0, equals);
     if (!context.contains(key)) context[key] = item.substr(equals + 1);
   }
+  Json ceilings = Json::object();
+  for (const auto& [name, known] : known_) ceilings[name] = to_json(known);
   context["triphase"] = {{"schema", 1},
                          {"versions", versions},
                          {"isa", isa},
@@ -208,7 +228,7 @@ Json StepRun::document() const {
                          {"affinity", affinity()},
                          {"numa", numa_nodes()},
                          {"environment", environment_},
-                         {"ceilings", Json::object()},
+                         {"ceilings", ceilings},
                          {"settings", what_results_depend_on()}};
   if (const auto smt = simultaneous_multithreading()) context["triphase"]["smt"] = *smt;
   Json benchmarks = Json::array();
@@ -260,6 +280,12 @@ void StepRun::print_table() const {
   }
 }
 
+void StepRun::print_explanations() const {
+  for (const Done& done : done_) {
+    std::cout << "\n" << cases_[static_cast<size_t>(done.index)].id.name() << "\n" << explain(done.rows);
+  }
+}
+
 int StepRun::finish() {
   std::map<std::pair<int, int>, bool> have;
   for (const Done& done : done_) have[{done.index, done.repetition}] = true;
@@ -284,12 +310,13 @@ int StepRun::finish() {
     std::cout << result.dump(1) << "\n";
   } else {
     print_table();
+    if (flags_.explain) print_explanations();
     if (!flags_.out.empty()) std::cout << "\nresults: " << flags_.out << "\n";
   }
   std::cout.flush();
-  if (g_signal != 0) {
+  if (stop_signal() != 0) {
     if (!journal_->path().empty()) progress_.note("interrupted; what was measured is kept, --resume goes on from it");
-    return 128 + g_signal;
+    return 128 + stop_signal();
   }
   journal_->discard();
   if (!ran) {

@@ -8,15 +8,12 @@
 #include <string>
 #include <vector>
 
+#include "report/ceilings_file.h"
 #include "report/journal.h"
 #include "report/progress.h"
 #include "step_flags.h"
 
 namespace triphase {
-
-// The signal that asked to stop, or 0; a handler has no other way in than a global.
-int stop_signal();
-void listen_for_signals();
 
 // Measures the selected cases, keeps their rows, and writes them at the end.
 class StepRun {
@@ -44,6 +41,10 @@ class StepRun {
   };
 
   nlohmann::ordered_json what_results_depend_on() const;
+  // What --ceilings says is known of the machine under a backend, read once.
+  void find_ceilings();
+  Expectation expectation(const Case& item, const Measurement& measured) const;
+  void print_explanations() const;
   nlohmann::ordered_json document() const;
   void print_table() const;
   static std::string outcome(const Journal::Rows& rows);
@@ -51,7 +52,9 @@ class StepRun {
   Flags flags_;
   std::vector<Case> cases_;
   nlohmann::ordered_json environment_;
-  std::optional<Journal> journal_;  // from start() on
+  std::map<std::string, KnownMachine> known_;  // by backend
+  std::map<std::string, Gauge> gauges_;        // by backend
+  std::optional<Journal> journal_;             // from start() on
   ProgressLine progress_;
   MeasureOptions options_;
   std::vector<int> selected_;

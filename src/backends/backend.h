@@ -80,6 +80,25 @@ struct CompileOptions {
   int threads = 1;
 };
 
+// A kernel that does nothing but press against one limit of the machine, by the same library and threads as the steps.
+struct Probe {
+  // gemm, convolution; read, write, stream, copy, update; load, fork_join, call. The few that tell the machine's speed
+  // at the moment beside what it was when the ceilings were measured: gauge_arithmetic, gauge_cache, gauge_memory.
+  std::string kernel;
+  std::string dtype;              // of arithmetic; empty for the others
+  std::string shape;              // "2048x2048x2048"; empty where there is nothing to say
+  int64_t working_set_bytes = 0;  // of all threads together
+  double work = 0;                // FLOP or bytes of one run, or how many of what has a latency
+  bool latency = false;           // whether the time of one is the limit, and not the work done in a second
+  std::function<void()> run;      // returns when the work is done
+};
+
+// Probes of one kernel that share memory, made only while they are needed.
+struct ProbeGroup {
+  int64_t memory_bytes = 0;  // what make() allocates
+  std::function<std::vector<Probe>()> make;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -89,6 +108,10 @@ class Backend {
   // The program must outlive the plan. Throws VendorError; what cannot run is returned.
   virtual std::variant<std::unique_ptr<Plan>, Unsupported> compile(const StepProgram& program,
                                                                    const CompileOptions& options) = 0;
+  // What this backend has to measure the machine's ceilings with, on so many threads; none where it has nothing.
+  virtual std::vector<ProbeGroup> probes(int /*threads*/) { return {}; }
+  // The gauges alone.
+  virtual ProbeGroup gauge(int /*threads*/) { return {}; }
 };
 
 }  // namespace triphase

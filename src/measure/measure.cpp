@@ -37,6 +37,8 @@ std::string gib(int64_t count) {
   return text.data();
 }
 
+constexpr double kBetweenReadingsS = 0.1;  // so that they take about a tenth of the time
+
 void run(const StepProgram& program, Backend& backend, const MeasureOptions& options, const StageProgress& progress,
          Measurement& result) {
   const double begin_s = wall_s();
@@ -77,7 +79,14 @@ void run(const StepProgram& program, Backend& backend, const MeasureOptions& opt
   plan.set_learning_rate(kTinyLearningRate);
   const ProcessUsage before = process_usage();
   const double sample_begin_s = wall_s();
-  result.samples = sample(plan, options.sampling, [&](const Samples& so_far) { return progress("sample", &so_far); });
+  double read_s = sample_begin_s;
+  result.samples = sample(plan, options.sampling, [&](const Samples& so_far) {
+    if (options.gauge != nullptr && wall_s() - read_s > kBetweenReadingsS) {
+      result.readings.push_back(options.gauge->rates());
+      read_s = wall_s();
+    }
+    return progress("sample", &so_far);
+  });
   const double elapsed_s = wall_s() - sample_begin_s;
   const ProcessUsage after = process_usage();
   if (elapsed_s > 0) {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "backends/backend.h"
+#include "measure/ceilings.h"
 #include "measure/sampler.h"
 #include "measure/verify.h"
 
@@ -34,6 +35,7 @@ struct MeasureOptions {
   int64_t max_memory_bytes = 0;
   uint64_t seed = 1;
   SampleOptions sampling;
+  const Gauge* gauge = nullptr;  // read now and then between steps
 };
 
 struct Measurement {
@@ -45,6 +47,7 @@ struct Measurement {
   double setup_s = 0;         // compile, allocate, fill and verify
   double cpu_share = 1;       // CPU time of the process / wall time while sampling
   double switches_per_s = 0;  // how often others took a processor away while sampling: a busy machine
+  Readings readings;          // of the gauge while sampling
   Samples samples;
 };
 

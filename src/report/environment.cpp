@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <ctime>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -98,6 +99,16 @@ int64_t available_memory_bytes() {
     bytes = std::min<int64_t>(bytes, std::stoll(limit) - std::stoll(used));
   }
   return std::max<int64_t>(bytes, 0);
+}
+
+std::string iso_time() {
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  localtime_r(&now, &local);
+  char text[64];
+  std::strftime(text, sizeof text, "%FT%T%z", &local);
+  std::string iso = text;
+  return iso.insert(iso.size() - 2, ":");
 }
 
 nlohmann::ordered_json environment() {

@@ -26,4 +26,7 @@ int numa_nodes();
 // What may be allocated now: what the system says is available, no more than the control group allows.
 int64_t available_memory_bytes();
 
+// Now, as ISO 8601 with the offset: 2026-11-22T04:10:00+00:00.
+std::string iso_time();
+
 }  // namespace triphase

@@ -2,6 +2,7 @@
 #include "report/rows.h"
 
 #include <algorithm>
+#include <functional>
 #include <set>
 
 #include "measure/summary.h"
@@ -17,8 +18,14 @@ constexpr double kNanoseconds = 1e9;
 
 class RowWriter {
  public:
-  RowWriter(const CaseId& id, const Repetition& repetition, const StepProgram& program, const Measurement& measurement)
-      : id_(id), repetition_(repetition), program_(program), measured_(measurement), totals_(totals(program)) {
+  RowWriter(const CaseId& id, const Repetition& repetition, const StepProgram& program, const Measurement& measurement,
+            const Expectation& expectation)
+      : id_(id),
+        repetition_(repetition),
+        program_(program),
+        measured_(measurement),
+        expected_(expectation),
+        totals_(totals(program)) {
     for (const Group& group : measured_.groups) {
       const Op& main = program.ops[static_cast<size_t>(group.ops.front())];
       Planned& planned = planned_[{main.layer, main.phase}];
@@ -114,6 +121,19 @@ class RowWriter {
     row["setup_s"] = measured_.setup_s;
   }
 
+  void write_expectation(Json& row, const std::function<bool(const Demand&)>& included) {
+    std::vector<const Demand*> parts;
+    for (const Demand& demand : expected_.demands) {
+      if (included(demand)) parts.push_back(&demand);
+    }
+    if (parts.empty()) return;
+    const Roofline limit = roofline(parts);
+    if (limit.s <= 0) return;
+    row["roofline_s"] = limit.s;
+    row["bound"] = limit.bound;
+    if (const auto s = predicted_s(parts, expected_.factors)) row["predicted_s"] = *s;
+  }
+
   void write_phase(const std::string& name, const Cost& cost, const std::set<Phase>& phases) {
     Json& row = begin_row("", name, cost);
     if (!measured_.groups.empty()) {
@@ -122,6 +142,7 @@ class RowWriter {
         planned_bytes += phases.contains(key.second) ? planned.traffic_bytes : 0;
       row["traffic_bytes_planned"] = planned_bytes;
     }
+    write_expectation(row, [&](const Demand& demand) { return phases.contains(demand.phase); });
     if (!ran()) return;
     write_times(row,
                 name == "step" ? measured_.samples.step_s
@@ -146,6 +167,7 @@ class RowWriter {
       row["implementation"] = implementations;
       row["traffic_bytes_planned"] = planned->second.traffic_bytes;
     }
+    write_expectation(row, [&](const Demand& demand) { return demand.layer == layer && demand.phase == phase; });
     if (!ran()) return;
     for (const Samples::Layer& series : measured_.samples.layers) {
       if (series.layer == layer && series.phase == phase) write_times(row, series.s, kLayerSamplesKept);
@@ -186,10 +208,18 @@ class RowWriter {
         phase_sum_s(measured_.samples, [](Phase p) { return p != Phase::kForward; });
     write_time_ratio(row, "ratio_time", ratio_summary(backward, forward));
     write_time_ratio(row, "ratio_time_with_update", ratio_summary(with_update, forward));
+    if (expected_.peak_flop_per_s > 0 && row.contains("median_s")) {
+      row["mfu"] = row["flop"].get<double>() / row["median_s"].get<double>() / expected_.peak_flop_per_s;
+    }
     row["verified_ops"] = measured_.verification.ops_checked;
     row["verified_elements"] = measured_.verification.elements_checked;
     row["max_error_over_bound"] = measured_.verification.max_error_over_bound;
     if (const auto overhead = marking_overhead(measured_.samples)) row["marking_overhead"] = *overhead;
+    if (!measured_.readings.empty()) {
+      row["machine_speed"] = {{"arithmetic", expected_.speed.arithmetic},
+                              {"cache", expected_.speed.cache},
+                              {"memory", expected_.speed.memory}};
+    }
     row["involuntary_switches_per_s"] = measured_.switches_per_s;
     row["warmup_steps"] = measured_.samples.warmup_steps;
     row["steady"] = measured_.samples.steady;
@@ -208,6 +238,7 @@ class RowWriter {
   const Repetition& repetition_;
   const StepProgram& program_;
   const Measurement& measured_;
+  const Expectation& expected_;
   Totals totals_;
   std::map<Key, Planned> planned_;
   std::map<Key, std::string> fused_into_;
@@ -222,8 +253,8 @@ std::string CaseId::name() const {
 }
 
 std::vector<Json> rows(const CaseId& id, const Repetition& repetition, const StepProgram& program,
-                       const Measurement& measurement) {
-  return RowWriter(id, repetition, program, measurement).write();
+                       const Measurement& measurement, const Expectation& expectation) {
+  return RowWriter(id, repetition, program, measurement, expectation).write();
 }
 
 }  // namespace triphase

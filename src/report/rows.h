@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "measure/measure.h"
+#include "measure/prediction.h"
 #include "model/network.h"
 #include "program/totals.h"
 
@@ -32,7 +33,15 @@ struct Repetition {
   int count = 1;
 };
 
+// What the times are set against; empty where the machine's ceilings are not known.
+struct Expectation {
+  std::vector<Demand> demands;  // of the measurement's groups
+  Factors factors;
+  double peak_flop_per_s = 0;  // what mfu divides by
+  Speed speed;
+};
+
 std::vector<nlohmann::ordered_json> rows(const CaseId& id, const Repetition& repetition, const StepProgram& program,
-                                         const Measurement& measurement);
+                                         const Measurement& measurement, const Expectation& expectation = {});
 
 }  // namespace triphase

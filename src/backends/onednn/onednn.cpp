@@ -2,6 +2,7 @@
 #include "backends/onednn/onednn.h"
 
 #include "backends/onednn/plan.h"
+#include "backends/onednn/probes.h"
 
 namespace triphase {
 namespace {
@@ -57,6 +58,9 @@ class OnednnBackend : public Backend {
       throw VendorError(std::string("oneDNN: ") + error.what() + " (status " + std::to_string(error.status) + ")");
     }
   }
+
+  std::vector<ProbeGroup> probes(int threads) override { return onednn_probes(threads); }
+  ProbeGroup gauge(int threads) override { return onednn_gauge(threads); }
 };
 
 }  // namespace

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backends/onednn/probes.h"
+
+#include <omp.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <dnnl.hpp>
+#include <new>
+#include <numeric>
+#include <unordered_map>
+
+#include "backends/onednn/bandwidth.h"
+#include "backends/onednn/kernels.h"
+#include "core/random.h"
+
+namespace triphase {
+namespace {
+
+using dnnl::memory;
+
+constexpr int64_t kFloat = sizeof(float);
+constexpr int64_t kBytesInARun = 1 << 20;   // moved by a thread within one parallel region, at least
+constexpr int64_t kGaugeParts = 8;          // of memory, one a reading: less time, and still none in a cache
+constexpr int64_t kMostChased = 1LL << 30;  // setting a chase up takes a while
+
+// Page-aligned floats, first touched by the thread that will use them.
+std::shared_ptr<float> floats(int64_t count) {
+  auto* data =
+      static_cast<float*>(std::aligned_alloc(4096, static_cast<size_t>((count * kFloat + 4095) / 4096 * 4096)));
+  if (data == nullptr) throw std::bad_alloc();
+  write_floats(data, count, 1);
+  return {data, [](float* p) { std::free(p); }};
+}
+
+std::string name_of(memory::data_type type) { return type == memory::data_type::bf16 ? "bf16" : "f32"; }
+
+memory filled(const memory::desc& desc, const dnnl::engine& engine) {
+  memory result(desc, engine);
+  auto* data = static_cast<float*>(result.get_data_handle());
+  // Values of about 1 in either dtype, never zeros: 0x3f8?3f8? is two bf16 or one f32 near 1.
+  const auto words = static_cast<int64_t>(desc.get_size() / sizeof(uint32_t));
+  auto* bits = reinterpret_cast<uint32_t*>(data);
+#pragma omp parallel for schedule(static)
+  for (int64_t i = 0; i < words; ++i) bits[i] = 0x3f803f80U + static_cast<uint32_t>(i * 37 % 61) * 0x00010001U;
+  return result;
+}
+
+// A primitive with memory for all its arguments.
+Probe probe_of(std::string kernel, memory::data_type type, std::string shape, double flop, dnnl::primitive primitive,
+               const std::vector<std::pair<int, memory::desc>>& arguments, const dnnl::engine& engine) {
+  std::unordered_map<int, memory> args;
+  int64_t bytes = 0;
+  for (const auto& [index, desc] : arguments) {
+    args.emplace(index, filled(desc, engine));
+    bytes += static_cast<int64_t>(desc.get_size());
+  }
+  dnnl::stream stream(engine);
+  return {std::move(kernel), name_of(type), std::move(shape), bytes, flop, false, [=]() mutable {
+            primitive.execute(stream, args);
+            stream.wait();
+          }};
+}
+
+struct Product {
+  int64_t m, k, n;
+  std::string shape() const { return std::to_string(m) + "x" + std::to_string(k) + "x" + std::to_string(n); }
+  double flop() const { return 2.0 * static_cast<double>(m) * static_cast<double>(k) * static_cast<double>(n); }
+};
+
+Probe product(const Product& p, memory::data_type type, const std::string& kernel) {
+  const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  const auto any = memory::format_tag::any;
+  const dnnl::matmul::primitive_desc pd(engine, {{p.m, p.k}, type, any}, {{p.k, p.n}, type, any},
+                                        {{p.m, p.n}, memory::data_type::f32, any});
+  return probe_of(kernel, type, p.shape(), p.flop(), dnnl::matmul(pd),
+                  {{DNNL_ARG_SRC, pd.src_desc()}, {DNNL_ARG_WEIGHTS, pd.weights_desc()}, {DNNL_ARG_DST, pd.dst_desc()}},
+                  engine);
+}
+
+struct Image {
+  int64_t n, c, k, size, kernel;
+  std::string shape() const {
+    return "n" + std::to_string(n) + " " + std::to_string(c) + "->" + std::to_string(k) + " " + std::to_string(size) +
+           "x" + std::to_string(size) + " k" + std::to_string(kernel);
+  }
+};
+
+Probe convolution(const Image& i, memory::data_type type) {
+  const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  const auto any = memory::format_tag::any;
+  const int64_t pad = i.kernel / 2;
+  const dnnl::convolution_forward::primitive_desc pd(
+      engine, dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct,
+      {{i.n, i.c, i.size, i.size}, type, any}, {{i.k, i.c, i.kernel, i.kernel}, type, any},
+      {{i.n, i.k, i.size, i.size}, memory::data_type::f32, any}, {1, 1}, {pad, pad}, {pad, pad});
+  // What oneDNN counts: taps on padding do no work.
+  const double taps = static_cast<double>(i.kernel * i.size - pad * (pad + 1));
+  const double flop = 2.0 * static_cast<double>(i.n * i.c * i.k) * taps * taps;
+  return probe_of("convolution", type, i.shape(), flop, dnnl::convolution_forward(pd),
+                  {{DNNL_ARG_SRC, pd.src_desc()}, {DNNL_ARG_WEIGHTS, pd.weights_desc()}, {DNNL_ARG_DST, pd.dst_desc()}},
+                  engine);
+}
+
+// What this processor has no instructions for would measure an emulation.
+bool has_fast_bf16() {
+  const auto isa = dnnl::get_effective_cpu_isa();
+  return isa == dnnl::cpu_isa::avx512_core_bf16 || isa == dnnl::cpu_isa::avx512_core_fp16 ||
+         isa == dnnl::cpu_isa::avx512_core_amx || isa == dnnl::cpu_isa::avx512_core_amx_fp16;
+}
+
+std::vector<Probe> arithmetic(memory::data_type type) {
+  std::vector<Probe> probes;
+  for (const Product& p : {Product{768, 768, 768}, {1536, 1536, 1536}, {1024, 3072, 1024}}) {
+    probes.push_back(product(p, type, "gemm"));
+  }
+  for (const Image& i : {Image{4, 64, 64, 56, 3}, {4, 128, 128, 28, 3}, {4, 256, 256, 14, 3}, {4, 32, 64, 55, 5}}) {
+    probes.push_back(convolution(i, type));
+  }
+  return probes;
+}
+
+std::vector<Probe> latency() {
+  Probe call = product({1, 16, 16}, memory::data_type::f32, "call");
+  call.work = 1;
+  call.latency = true;
+  return {{"fork_join", "", "an empty parallel region", 0, 1, true, [] { empty_region(); }}, std::move(call)};
+}
+
+// A walk through all cache lines of `bytes` in an order that no prefetcher guesses: each load waits for the one before.
+Probe chase(int64_t bytes) {
+  constexpr int64_t kLine = 64 / sizeof(uint32_t);
+  const int64_t lines = bytes / 64;
+  const auto next = std::make_shared<std::vector<uint32_t>>(static_cast<size_t>(lines * kLine));
+  std::vector<uint32_t> order(static_cast<size_t>(lines));
+  std::iota(order.begin(), order.end(), 0);
+  for (size_t i = order.size() - 1; i > 0; --i) std::swap(order[i], order[random_bits(1, i) % (i + 1)]);
+  for (size_t i = 0; i < order.size(); ++i) {
+    (*next)[order[i] * kLine] = static_cast<uint32_t>(order[(i + 1) % order.size()] * kLine);
+  }
+  // Of a small set all of it, so that a run finds what the run before brought.
+  const int64_t loads = std::clamp<int64_t>(lines, 4096, 65536);
+  return {"load", "", "", bytes, static_cast<double>(loads), true, [next, loads, at = uint32_t{0}]() mutable {
+            for (int64_t i = 0; i < loads; ++i) at = (*next)[at];
+            const volatile uint32_t kept = at;
+            static_cast<void>(kept);
+          }};
+}
+
+// An update of the next of `parts` parts of a working set, in turns.
+Probe update_probe(int64_t bytes, int64_t parts) {
+  const int64_t count = bytes / parts / kFloat / 32 * 16;  // weights of a part
+  const std::shared_ptr<float> data = floats(2 * count * parts);
+  return {"update",
+          "",
+          "",
+          2 * count * parts * kFloat,
+          static_cast<double>(3 * count * kFloat),
+          false,
+          [data, count, parts, part = int64_t{0}]() mutable {
+            float* const w = data.get() + part * 2 * count;
+            update_floats(w, w + count, count, 1);
+            part = (part + 1) % parts;
+          }};
+}
+
+// All five ways to move memory, in a working set of so many bytes.
+std::vector<Probe> movement(int64_t bytes) {
+  const int64_t count = bytes / kFloat / 32 * 32;
+  const int64_t half = count / 2;
+  const std::shared_ptr<float> data = floats(count);
+  float* const x = data.get();
+  float* const y = x + half;
+  const int64_t repeats = std::max<int64_t>(1, kBytesInARun * omp_get_max_threads() / bytes);
+  const auto probe = [&](const char* kernel, int64_t moved, auto run) {
+    return Probe{
+        kernel, "", "", count * kFloat, static_cast<double>(moved * kFloat * repeats), false, [data, run] { run(); }};
+  };
+  std::vector<Probe> probes = {
+      probe("read", count, [=] { read_floats(x, count, repeats); }),
+      probe("write", count, [=] { write_floats(x, count, repeats); }),
+      probe("copy", 2 * half, [=] { copy_floats(x, y, half, repeats); }),
+      probe("update", 3 * half, [=] { update_floats(x, y, half, repeats); }),
+  };
+  if (stream_floats(x, 16, 0)) {
+    probes.push_back(probe("stream", count, [=] { stream_floats(x, count, repeats); }));
+  }
+  // By one thread, within its share.
+  probes.push_back(chase(std::min<int64_t>(count * kFloat / omp_get_max_threads(), kMostChased)));
+  probes.back().working_set_bytes = count * kFloat;
+  return probes;
+}
+
+int64_t cache_bytes(int name, int64_t otherwise) {
+  const int64_t size = sysconf(name);
+  return size > 0 ? size : otherwise;
+}
+
+// Working sets within each level, and well beyond the one before: half of a core's own caches; of the shared one four
+// times what the cores' own hold; of memory four times what the caches hold, where the machine has as much.
+struct WorkingSets {
+  int64_t l1, l2, l3, memory;
+};
+
+WorkingSets working_sets(int threads) {
+  const int64_t l1 = cache_bytes(_SC_LEVEL1_DCACHE_SIZE, 32 << 10);
+  const int64_t l2 = cache_bytes(_SC_LEVEL2_CACHE_SIZE, 1 << 20);
+  const int64_t l3 = cache_bytes(_SC_LEVEL3_CACHE_SIZE, 32 << 20);
+  const int64_t installed = sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+  return {threads * l1 / 2, threads * l2 / 2, std::min(l3 / 2, 4 * threads * l2),
+          std::min(4 * (l3 + threads * l2), installed / 8)};
+}
+
+void use_threads(int threads) {
+  omp_set_num_threads(threads);
+  flush_denormals();
+}
+
+Probe named(Probe probe, const char* kernel) {
+  probe.kernel = kernel;
+  return probe;
+}
+
+}  // namespace
+
+std::vector<ProbeGroup> onednn_probes(int threads) {
+  use_threads(threads);
+  const WorkingSets sets = working_sets(threads);
+  std::vector<ProbeGroup> groups = {{64 << 20, latency}};
+  // Apart, because matrix instructions lower the clock for a while.
+  groups.push_back({256 << 20, [] { return arithmetic(memory::data_type::f32); }});
+  if (has_fast_bf16()) groups.push_back({256 << 20, [] { return arithmetic(memory::data_type::bf16); }});
+  for (const int64_t bytes : {sets.l1, sets.l2, sets.l3, sets.memory}) {
+    groups.push_back({2 * bytes, [bytes] { return movement(bytes); }});
+  }
+  return groups;
+}
+
+ProbeGroup onednn_gauge(int threads) {
+  const WorkingSets sets = working_sets(threads);
+  return {sets.l3 + sets.memory, [=] {
+            use_threads(threads);
+            return std::vector<Probe>{
+                named(product({768, 768, 768}, memory::data_type::f32, "gemm"), "gauge_arithmetic"),
+                named(update_probe(sets.l3, 1), "gauge_cache"),
+                named(update_probe(sets.memory, kGaugeParts), "gauge_memory")};
+          }};
+}
+
+}  // namespace triphase

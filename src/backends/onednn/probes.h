@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// Kernels that measure the machine's ceilings: products and convolutions by raw oneDNN calls in the layouts it likes
+// best, own loops for memory, an empty parallel region and a tiny call for latency. No part of a step.
+#pragma once
+
+#include <vector>
+
+#include "backends/backend.h"
+
+namespace triphase {
+
+std::vector<ProbeGroup> onednn_probes(int threads);
+ProbeGroup onednn_gauge(int threads);
+
+}  // namespace triphase

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "measure/ceilings.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <limits>
+
+#include "stats/order.h"
+
+namespace triphase {
+namespace {
+
+constexpr double kSampleS = 2e-4;  // shorter runs are repeated to fill it: far above the clock's resolution
+
+double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+struct Series {
+  Probe probe;
+  int64_t repeats = 1;
+  std::vector<double> best_s;  // by pass
+};
+
+double run_s(const Probe& probe, int64_t repeats) {
+  const double begin_s = now_s();
+  for (int64_t i = 0; i < repeats; ++i) probe.run();
+  return (now_s() - begin_s) / static_cast<double>(repeats);
+}
+
+// The best of a few runs of each probe in turn, there and back again so that a drift reaches all alike.
+void take_pass(std::vector<Series>& group, double budget_s) {
+  constexpr int kFewest = 2;
+  constexpr int kMost = 50;
+  for (Series& series : group) series.best_s.push_back(std::numeric_limits<double>::infinity());
+  const auto take = [](Series& series) {
+    series.best_s.back() = std::min(series.best_s.back(), run_s(series.probe, series.repeats));
+  };
+  const double begin_s = now_s();
+  for (int round = 0; round < kFewest || (round < kMost && now_s() - begin_s < budget_s); ++round) {
+    if (round % 2 == 0) {
+      std::ranges::for_each(group, take);
+    } else {
+      std::for_each(group.rbegin(), group.rend(), take);
+    }
+  }
+}
+
+Ceiling ceiling_of(const Series& series, int threads) {
+  Ceiling result;
+  result.kernel = series.probe.kernel;
+  result.dtype = series.probe.dtype;
+  result.shape = series.probe.shape;
+  result.threads = threads;
+  result.working_set_bytes = series.probe.working_set_bytes;
+  result.latency = series.probe.latency;
+  std::vector<double> values = series.best_s;
+  for (double& value : values) value = result.latency ? value / series.probe.work : series.probe.work / value;
+  result.value = *median(values);
+  result.ci95 = median_interval(values);
+  const auto [low, high] = std::ranges::minmax(values);
+  result.best = result.latency ? low : high;
+  result.passes = values.size();
+  return result;
+}
+
+Ceiling gauge_ceiling(const std::string& kernel, const Readings& readings, int threads) {
+  std::vector<double> rates;
+  for (const auto& reading : readings) rates.push_back(reading.at(kernel));
+  Ceiling result;
+  result.kernel = kernel;
+  result.threads = threads;
+  result.value = *median(rates);
+  result.ci95 = median_interval(rates);
+  result.best = *std::ranges::max_element(rates);
+  result.passes = rates.size();
+  return result;
+}
+
+bool better(const Ceiling& a, const Ceiling& b) { return a.latency ? a.value < b.value : a.value > b.value; }
+
+bool is_gauge(const std::string& kernel) { return kernel.starts_with("gauge_"); }
+
+bool has_level(const Ceiling& ceiling) {
+  return ceiling.dtype.empty() && ceiling.kernel != "fork_join" && !is_gauge(ceiling.kernel);
+}
+
+// Of ceilings that differ in shape alone the best.
+void keep_best(std::vector<Ceiling>& all, Ceiling added) {
+  for (Ceiling& have : all) {
+    const bool same = have.kernel == added.kernel && have.dtype == added.dtype && have.threads == added.threads &&
+                      (!has_level(have) || have.working_set_bytes == added.working_set_bytes);
+    if (!same) continue;
+    if (better(added, have)) have = std::move(added);
+    return;
+  }
+  all.push_back(std::move(added));
+}
+
+}  // namespace
+
+std::string level_name(size_t position, size_t count) {
+  return position + 1 == count ? "memory" : "L" + std::to_string(position + 1);
+}
+
+std::vector<Ceiling> measure_ceilings(Backend& backend, int threads, int64_t max_memory_bytes,
+                                      const ProbeOptions& options, const std::function<bool()>& keep_on) {
+  const std::optional<Gauge> gauge = Gauge::make(backend, threads, max_memory_bytes);
+  if (gauge) max_memory_bytes -= gauge->memory_bytes();
+  Readings readings;
+  std::vector<std::vector<Series>> groups;
+  for (const ProbeGroup& group : backend.probes(threads)) {
+    if (group.memory_bytes > max_memory_bytes) continue;
+    max_memory_bytes -= group.memory_bytes;
+    groups.emplace_back();
+    for (Probe& probe : group.make()) {
+      if (keep_on && !keep_on()) return {};
+      probe.run();  // loads, touches, wakes threads
+      const double once_s = std::max(run_s(probe, 2), 1e-9);
+      groups.back().push_back({std::move(probe), std::max<int64_t>(1, std::llround(kSampleS / once_s)), {}});
+    }
+  }
+  for (int pass = 0; pass < options.passes; ++pass) {
+    for (std::vector<Series>& group : groups) {
+      if (keep_on && !keep_on()) return {};
+      take_pass(group, options.seconds_per_group);
+      if (gauge) readings.push_back(gauge->rates());
+    }
+  }
+  std::vector<Ceiling> result;
+  for (const std::vector<Series>& group : groups) {
+    for (const Series& series : group) keep_best(result, ceiling_of(series, threads));
+  }
+  if (!readings.empty()) {
+    for (const auto& [kernel, rate] : readings.front()) result.push_back(gauge_ceiling(kernel, readings, threads));
+  }
+  std::vector<int64_t> sets;
+  for (const Ceiling& ceiling : result) {
+    if (has_level(ceiling)) sets.push_back(ceiling.working_set_bytes);
+  }
+  std::ranges::sort(sets);
+  sets.erase(std::ranges::unique(sets).begin(), sets.end());
+  for (Ceiling& ceiling : result) {
+    if (!has_level(ceiling)) continue;
+    const auto position = std::ranges::find(sets, ceiling.working_set_bytes) - sets.begin();
+    ceiling.level = level_name(static_cast<size_t>(position), sets.size());
+  }
+  return result;
+}
+
+std::optional<Gauge> Gauge::make(Backend& backend, int threads, int64_t max_memory_bytes) {
+  const ProbeGroup group = backend.gauge(threads);
+  if (!group.make || group.memory_bytes > max_memory_bytes) return {};
+  Gauge gauge;
+  gauge.memory_bytes_ = group.memory_bytes;
+  gauge.probes_ = group.make();
+  return gauge;
+}
+
+std::map<std::string, double> Gauge::rates() const {
+  std::map<std::string, double> result;
+  for (const Probe& probe : probes_) {
+    if (probe.kernel == "gauge_cache") probe.run();  // brings its data to where it is to be found
+    result[probe.kernel] = probe.work / run_s(probe, 1);
+  }
+  return result;
+}
+
+Speed speed_of(const Readings& readings, const std::vector<Ceiling>& ceilings, int threads) {
+  const auto factor = [&](const std::string& kernel) {
+    std::vector<double> rates;
+    for (const auto& reading : readings) {
+      if (reading.contains(kernel)) rates.push_back(reading.at(kernel));
+    }
+    const auto now = median(rates);
+    for (const Ceiling& c : ceilings) {
+      if (now && c.kernel == kernel && c.threads == threads) return *now / c.value;
+    }
+    return 1.0;
+  };
+  return {factor("gauge_arithmetic"), factor("gauge_cache"), factor("gauge_memory")};
+}
+
+Machine::Machine(const std::vector<Ceiling>& ceilings, int threads, const Speed& speed) {
+  size_t levels = 0;
+  for (const Ceiling& c : ceilings) {
+    if (c.threads != threads || is_gauge(c.kernel)) continue;
+    ceilings_.push_back(c);
+    levels = std::max(levels, c.level.starts_with("L") ? static_cast<size_t>(c.level[1] - '0') : 0);
+  }
+  for (Ceiling& c : ceilings_) {
+    const double factor = c.level == "memory"                       ? speed.memory
+                          : c.level == "L" + std::to_string(levels) ? speed.cache
+                                                                    : speed.arithmetic;
+    c.value = c.latency ? c.value / factor : c.value * factor;
+  }
+  std::ranges::stable_sort(ceilings_, {}, &Ceiling::working_set_bytes);
+}
+
+bool Machine::complete() const {
+  const auto has = [&](const char* kernel) { return interpolated(kernel, 1).has_value(); };
+  return flop_per_s("gemm", "f32") && flop_per_s("convolution", "f32") && has("read") && has("write") &&
+         has("update") && has("load") && has("call") && has("fork_join");
+}
+
+std::optional<double> Machine::flop_per_s(const std::string& kernel, const std::string& dtype) const {
+  for (const Ceiling& c : ceilings_) {
+    if (c.kernel == kernel && c.dtype == dtype && !c.latency) return c.value;
+  }
+  return {};
+}
+
+std::optional<double> Machine::latency_s(const std::string& kernel, double working_set_bytes) const {
+  return interpolated(kernel, working_set_bytes);
+}
+
+std::optional<double> Machine::bytes_per_s(const std::string& kernel, double working_set_bytes) const {
+  return interpolated(kernel, working_set_bytes);
+}
+
+std::optional<double> Machine::interpolated(const std::string& kernel, double working_set_bytes) const {
+  const Ceiling* below = nullptr;
+  for (const Ceiling& c : ceilings_) {
+    if (c.kernel != kernel) continue;
+    const auto set = static_cast<double>(c.working_set_bytes);
+    if (working_set_bytes <= set) {
+      if (below == nullptr) return c.value;
+      const auto from = static_cast<double>(below->working_set_bytes);
+      const double share = std::log(working_set_bytes / from) / std::log(set / from);
+      return below->value * std::pow(c.value / below->value, share);
+    }
+    below = &c;
+  }
+  return below == nullptr ? std::nullopt : std::optional(below->value);
+}
+
+std::string Machine::level(double working_set_bytes) const {
+  const Ceiling* nearest = nullptr;
+  const auto distance = [&](const Ceiling& c) {
+    return std::abs(std::log(std::max(working_set_bytes, 1.0) / static_cast<double>(c.working_set_bytes)));
+  };
+  for (const Ceiling& c : ceilings_) {
+    if (c.level.empty()) continue;
+    if (nearest == nullptr || distance(c) < distance(*nearest)) nearest = &c;
+  }
+  return nearest == nullptr ? "memory" : nearest->level;
+}
+
+}  // namespace triphase

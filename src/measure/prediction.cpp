@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "measure/prediction.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <set>
+
+namespace triphase {
+namespace {
+
+// An access of a group to an operand: how much, how long ago the same bytes were touched, and how.
+struct Access {
+  double bytes = 0;
+  double distance_bytes = 0;
+  bool write = false;
+};
+
+// The tensor that stands for the memory of `id`: views share it, and an update writes over what it replaces.
+class Memories {
+ public:
+  explicit Memories(const StepProgram& program) : program_(program), first_(program.tensors.size(), kNoTensor) {
+    for (size_t id = 0; id < program.tensors.size(); ++id) {
+      if (const TensorId next = program.tensors[id].next; next != kNoTensor) {
+        first_[static_cast<size_t>(next)] = static_cast<TensorId>(id);
+      }
+    }
+  }
+
+  TensorId of(TensorId id) const {
+    id = storage_of(program_, id);
+    while (first_[static_cast<size_t>(id)] != kNoTensor) id = first_[static_cast<size_t>(id)];
+    return id;
+  }
+
+ private:
+  const StepProgram& program_;
+  std::vector<TensorId> first_;  // by tensor: what it replaces
+};
+
+struct Operands {
+  std::set<TensorId> reads;
+  std::set<TensorId> writes;
+};
+
+// What a group moves: its ops' operands without what passes between them in registers.
+Operands operands_of(const StepProgram& program, const Group& group, const Memories& memories) {
+  const std::set<int> inside(group.ops.begin(), group.ops.end());
+  Operands result;
+  for (const int index : group.ops) {
+    const Op& op = program.ops[static_cast<size_t>(index)];
+    if (std::holds_alternative<Reshape>(op.kind)) continue;
+    for (const TensorId id : op.inputs) {
+      const Tensor& tensor = program.tensor(id);
+      if (tensor.role != Role::kScalars && !inside.contains(tensor.producer)) result.reads.insert(memories.of(id));
+    }
+    for (const TensorId id : op.outputs) {
+      const Tensor& tensor = program.tensor(id);
+      const bool passed_on = !tensor.readers.empty() &&
+                             std::ranges::all_of(tensor.readers, [&](int reader) { return inside.contains(reader); });
+      if (!passed_on) result.writes.insert(memories.of(id));
+    }
+  }
+  return result;
+}
+
+// The accesses of each group in a step that follows another.
+std::vector<std::vector<Access>> accesses(const StepProgram& program, const std::vector<Group>& groups) {
+  const Memories memories(program);
+  std::vector<Operands> operands;
+  for (const Group& group : groups) operands.push_back(operands_of(program, group, memories));
+  // The least recently touched first.
+  std::vector<TensorId> stack;
+  std::vector<std::vector<Access>> result(groups.size());
+  const auto bytes_of = [&](TensorId id) { return static_cast<double>(size_in_bytes(program.tensor(id).type)); };
+  for (const bool counts : {false, true}) {
+    for (size_t g = 0; g < groups.size(); ++g) {
+      std::set<TensorId> touched = operands[g].reads;
+      touched.insert(operands[g].writes.begin(), operands[g].writes.end());
+      double own_bytes = 0;
+      for (const TensorId id : touched) own_bytes += bytes_of(id);
+      for (const TensorId id : touched) {
+        const auto found = std::ranges::find(stack, id);
+        if (!counts) continue;
+        double distance = own_bytes;
+        for (auto later = found == stack.end() ? stack.begin() : found + 1; later != stack.end(); ++later) {
+          if (!touched.contains(*later)) distance += bytes_of(*later);
+        }
+        if (operands[g].reads.contains(id)) result[g].push_back({bytes_of(id), distance, false});
+        if (operands[g].writes.contains(id)) result[g].push_back({bytes_of(id), distance, true});
+      }
+      std::erase_if(stack, [&](TensorId id) { return touched.contains(id); });
+      stack.insert(stack.end(), touched.begin(), touched.end());
+    }
+  }
+  return result;
+}
+
+// The op that a group is about: the one with the most nominal FLOP, or the first.
+const Op& main_op(const StepProgram& program, const Group& group) {
+  const auto flop = [&](int op) { return cost(program, program.ops[static_cast<size_t>(op)]).flop; };
+  const int main = *std::ranges::max_element(group.ops, {}, flop);
+  return program.ops[static_cast<size_t>(main)];
+}
+
+const Conv2d* convolution_of(const OpKind& kind) {
+  return std::visit(
+      Overloaded{[](const Conv2d& op) { return &op; }, [](const Conv2dBackwardData& op) { return &op.conv; },
+                 [](const Conv2dBackwardWeights& op) { return &op.conv; },
+                 [](const auto&) -> const Conv2d* { return nullptr; }},
+      kind);
+}
+
+// Arithmetic works in blocks; what a dimension of d elements lacks to be many of them is wasted, as if it had a
+// constant more: flop x block / d.
+constexpr double kBlock = 16;
+
+// The arithmetic that short dimensions waste, a term a dimension.
+std::vector<double> edges_s(const StepProgram& program, const Op& op, double flop_s) {
+  const std::vector<TensorType> in = program.types(op.inputs);
+  const std::vector<TensorType> out = program.types(op.outputs);
+  const auto edge = [&](int64_t d) { return flop_s * kBlock / static_cast<double>(d); };
+  if (const auto* product = std::get_if<MatMul>(&op.kind)) {
+    return {edge(out[0].shape[0]), edge(in[0].shape[product->transpose_a ? 0 : 1]), edge(out[0].shape[1])};
+  }
+  if (const Conv2d* conv = convolution_of(op.kind)) {
+    const bool weights = std::holds_alternative<Conv2dBackwardWeights>(op.kind);
+    const bool data = std::holds_alternative<Conv2dBackwardData>(op.kind);
+    const Shape& w = weights ? out[0].shape : in[1].shape;
+    const Shape& y = weights || data ? in[0].shape : out[0].shape;
+    const bool strided = conv->window.stride[0] * conv->window.stride[1] > 1;
+    return {edge(w[1]), edge(w[0]), edge(y[3]), edge(y[0] * y[2]), edge(w[2] * w[3]) / kBlock, strided ? flop_s : 0};
+  }
+  return {};
+}
+
+// Lines that are fetched before the hardware has learnt the pattern, and with them their pages' translation.
+constexpr double kLinesBeforePrefetch = 256;
+constexpr double kLineBytes = 64;
+
+Demand demand_of(const StepProgram& program, const Group& group, const std::vector<Access>& accesses,
+                 const Machine& machine) {
+  const Op& op = main_op(program, group);
+  const Cost total = cost(program, op);
+  const bool update = op.phase == Phase::kUpdate;
+  const bool contracts = total.flop > 0 && !update;
+  const char* peak = convolution_of(op.kind) ? "convolution" : "gemm";
+  Demand demand{op.layer, op.phase, family_of(program, group), 0, {}, 0, {}};
+  demand.flop_s =
+      static_cast<double>(contracts ? total.flop_unpadded : total.flop_executed) / *machine.flop_per_s(peak, "f32");
+  double read_s = 0;
+  double write_s = 0;
+  double start_s = 0;
+  for (const Access& access : accesses) {
+    const char* kernel = update ? "update" : access.write ? "write" : "read";
+    const double s = access.bytes / *machine.bytes_per_s(kernel, access.distance_bytes);
+    (access.write ? write_s : read_s) += s;
+    demand.level_s[machine.level(access.distance_bytes)] += s;
+    start_s +=
+        std::min(access.bytes / kLineBytes, kLinesBeforePrefetch) * *machine.latency_s("load", access.distance_bytes);
+  }
+  if (!accesses.empty()) demand.latency_s = *machine.latency_s("call");
+  demand.terms_s = edges_s(program, op, demand.flop_s);
+  demand.terms_s.insert(demand.terms_s.end(),
+                        {demand.flop_s, read_s, write_s, start_s, demand.latency_s, *machine.latency_s("fork_join")});
+  return demand;
+}
+
+// Minimises |A x - b|² over x >= 0, A given by rows, by descent along one coordinate after the other.
+std::vector<double> nonnegative_least_squares(const std::vector<std::map<size_t, double>>& rows,
+                                              const std::vector<double>& targets, size_t unknowns) {
+  std::vector<std::vector<double>> normal(unknowns, std::vector<double>(unknowns));
+  std::vector<double> right(unknowns);
+  for (size_t r = 0; r < rows.size(); ++r) {
+    for (const auto& [i, a] : rows[r]) {
+      right[i] += a * targets[r];
+      for (const auto& [j, b] : rows[r]) normal[i][j] += a * b;
+    }
+  }
+  std::vector<double> x(unknowns);
+  constexpr int kSweeps = 5000;
+  for (int sweep = 0; sweep < kSweeps; ++sweep) {
+    double change = 0;
+    for (size_t i = 0; i < unknowns; ++i) {
+      if (normal[i][i] <= 0) continue;
+      double gradient = -right[i];
+      for (size_t j = 0; j < unknowns; ++j) gradient += normal[i][j] * x[j];
+      const double moved = std::max(0.0, x[i] - gradient / normal[i][i]);
+      change = std::max(change, std::abs(moved - x[i]) / (1 + moved));
+      x[i] = moved;
+    }
+    if (change < 1e-7) break;
+  }
+  return x;
+}
+
+}  // namespace
+
+std::string family_of(const StepProgram& program, const Group& group) {
+  const Op& op = main_op(program, group);
+  const std::string phase(to_string(op.phase));
+  if (std::holds_alternative<MatMul>(op.kind)) return "linear " + phase;
+  if (convolution_of(op.kind)) return "convolution " + phase;
+  return std::string(name_of(op.kind));
+}
+
+std::optional<std::vector<Demand>> demands(const StepProgram& program, const std::vector<Group>& groups,
+                                           const Machine& machine) {
+  if (!machine.complete()) return {};
+  const std::vector<std::vector<Access>> moved = accesses(program, groups);
+  std::vector<Demand> result;
+  for (size_t g = 0; g < groups.size(); ++g) result.push_back(demand_of(program, groups[g], moved[g], machine));
+  return result;
+}
+
+Roofline roofline(const std::vector<const Demand*>& demands) {
+  double flop_s = 0;
+  double latency_s = 0;
+  double bytes_s = 0;
+  std::map<std::string, double> level_s;
+  for (const Demand* demand : demands) {
+    flop_s += demand->flop_s;
+    latency_s += demand->latency_s;
+    for (const auto& [level, s] : demand->level_s) {
+      level_s[level] += s;
+      bytes_s += s;
+    }
+  }
+  const double longest = std::max({flop_s, bytes_s, latency_s});
+  if (longest == flop_s && flop_s > 0) return {longest, "compute"};
+  if (longest == latency_s || level_s.empty()) return {longest, "latency"};
+  return {longest, std::ranges::max_element(level_s, {}, [](const auto& item) { return item.second; })->first};
+}
+
+std::optional<double> predicted_s(const std::vector<const Demand*>& demands, const Factors& factors) {
+  double total_s = 0;
+  for (const Demand* demand : demands) {
+    const auto found = factors.find(demand->family);
+    if (found == factors.end() || found->second.size() != demand->terms_s.size()) return {};
+    total_s += std::inner_product(found->second.begin(), found->second.end(), demand->terms_s.begin(), 0.0);
+  }
+  return total_s;
+}
+
+Factors calibrate(const std::vector<Observation>& observations) {
+  std::map<std::string, size_t> first_of;  // by family: the number of its first unknown
+  std::map<std::string, size_t> terms_of;
+  size_t unknowns = 0;
+  for (const Observation& item : observations) {
+    for (const Demand& demand : item.demands) {
+      if (!first_of.emplace(demand.family, unknowns).second) continue;
+      terms_of[demand.family] = demand.terms_s.size();
+      unknowns += demand.terms_s.size();
+    }
+  }
+  // Least absolute values by least squares whose weights follow from the last errors (Schlossmacher, 1973).
+  std::vector<double> weights(observations.size(), 1);
+  std::vector<double> x;
+  constexpr int kRounds = 12;
+  constexpr double kSmallestError = 0.03;
+  for (int round = 0; round < kRounds; ++round) {
+    std::vector<std::map<size_t, double>> rows;
+    std::vector<double> targets;
+    for (size_t r = 0; r < observations.size(); ++r) {
+      std::map<size_t, double> row;
+      for (const Demand& demand : observations[r].demands) {
+        for (size_t t = 0; t < demand.terms_s.size(); ++t) {
+          row[first_of[demand.family] + t] += weights[r] * demand.terms_s[t] / observations[r].measured_s;
+        }
+      }
+      rows.push_back(std::move(row));
+      targets.push_back(weights[r]);
+    }
+    x = nonnegative_least_squares(rows, targets, unknowns);
+    for (size_t r = 0; r < observations.size(); ++r) {
+      double predicted = 0;
+      for (const auto& [i, a] : rows[r]) predicted += a * x[i];
+      const double error = std::abs(predicted / weights[r] - 1);
+      weights[r] = 1 / std::sqrt(std::max(error, kSmallestError));
+    }
+  }
+  Factors factors;
+  for (const auto& [family, first] : first_of) {
+    const auto begin = x.begin() + static_cast<std::ptrdiff_t>(first);
+    factors[family].assign(begin, begin + static_cast<std::ptrdiff_t>(terms_of[family]));
+  }
+  return factors;
+}
+
+}  // namespace triphase

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the time of each layer and phase should be, from its FLOP, its bytes, where those bytes lie, and the machine's
+// ceilings. Two answers:
+//
+// - The roofline: no faster than its arithmetic at the peak rate, than its bytes at the bandwidth of the level that
+// they
+//   come from, than its calls' latency. Nothing is fitted; which of the three is the longest is what bounds it.
+// - The prediction: a sum of such terms with one factor each, by family of kernels. The factors are fitted to steps of
+//   networks made for it (calibrate()), and never to what is predicted.
+//
+// Where bytes lie follows from the order of the step alone: an operand that was touched last d bytes of other operands
+// ago is found in a level that holds d bytes (Mattson et al., Evaluation techniques for storage hierarchies, 1970).
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backends/backend.h"
+#include "measure/ceilings.h"
+
+namespace triphase {
+
+// Kernels that are alike in what limits them: "linear forward", "convolution backward_weights", "update" ...
+std::string family_of(const StepProgram& program, const Group& group);
+
+// What a group asks of the machine, in seconds at the machine's ceilings.
+struct Demand {
+  int layer = 0;
+  Phase phase = Phase::kForward;
+  std::string family;
+  double flop_s = 0;                      // arithmetic at the peak rate
+  std::map<std::string, double> level_s;  // bytes by the level that they come from
+  double latency_s = 0;                   // of the call
+  std::vector<double> terms_s;            // what the prediction weighs, in an order that the family fixes
+};
+
+// One a group, in their order. Absent for a machine whose ceilings were not measured.
+std::optional<std::vector<Demand>> demands(const StepProgram& program, const std::vector<Group>& groups,
+                                           const Machine& machine);
+
+// What limits a stretch of work at the ceilings, and the time that it cannot beat.
+struct Roofline {
+  double s = 0;       // the longest of arithmetic, bytes and latency
+  std::string bound;  // compute, L1, L2, L3, memory or latency: which of them, and where most of the bytes' time goes
+};
+
+Roofline roofline(const std::vector<const Demand*>& demands);
+
+// By family, a factor for each of its terms.
+using Factors = std::map<std::string, std::vector<double>>;
+
+// Absent where a family has no factors.
+std::optional<double> predicted_s(const std::vector<const Demand*>& demands, const Factors& factors);
+
+// A stretch of work that was measured, to fit factors to.
+struct Observation {
+  std::vector<Demand> demands;
+  double measured_s = 0;
+};
+
+// The factors, none negative, of the least sum of relative errors |predicted / measured - 1|.
+Factors calibrate(const std::vector<Observation>& observations);
+
+}  // namespace triphase
