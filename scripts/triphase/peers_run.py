@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import statistics
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +94,7 @@ class Run:
             identity = {"model": case.model, "batch": case.batch}
             cases.append(peers_summary.build_case(identity, seconds, not_run, here))
         environment = self.context["triphase"]["environment"]
+        switches = self.involuntary_switches_per_s()
         return {
             "schema": 1,
             "date": self.context["date"],
@@ -106,7 +108,14 @@ class Run:
             "notes": NOTES,
             "cases": cases,
             "means": peers_summary.means(cases),
-        }
+        } | ({} if switches is None else {"involuntary_switches_per_s": switches})
+
+    def involuntary_switches_per_s(self) -> float | None:
+        """How often other programs took a processor away: the median over all processes."""
+        key = "involuntary_switches_per_s"
+        processes = (rows for by_round in self.rows.values() for rows in by_round.values())
+        found = [row[key] for rows in processes for row in rows if key in row]
+        return statistics.median(found) if found else None
 
 
 def medians(rows: list[Row]) -> dict[str, float]:

@@ -20,6 +20,11 @@ Seconds = Mapping[str, Mapping[str, Mapping[int, Mapping[str, float]]]]
 Json = dict[str, Any]
 
 TABLE = ("step", *(phase for phase in PHASES if phase != "step"))  # its columns
+BUSY = 100  # involuntary switches a second, as triphase_steps warns
+BUSY_TEXT = (
+    "other programs took processors away, so that neither times nor ratios are to be trusted; "
+    "run again when it is idle."
+)
 MEANS_KEY = (
     "After ×÷ the geometric standard deviation; in brackets least and greatest. Means over other "
     "cases are other means: a peer that ran in fewer cases is not to be held against the rest."
@@ -158,6 +163,7 @@ def markdown(document: Mapping[str, Any]) -> str:
     ran = [
         n for n in names if any(p["backend"] == n and p["ratio"] for c in cases for p in c["peers"])
     ]
+    switches = document.get("involuntary_switches_per_s", 0)
     versions = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
     lines = [
         "# A training step in PyTorch, over the same step here",
@@ -165,6 +171,7 @@ def markdown(document: Mapping[str, Any]) -> str:
         f"{document['machine']}; {document['threads']} threads, f32, SGD; {versions}; "
         f"{document['date'][:10]}.",
         *([] if document["complete"] else ["", "**This run was interrupted.**"]),
+        *([] if switches <= BUSY else ["", f"**The machine was busy:** {BUSY_TEXT}"]),
         "",
         "Above 1 the peer takes longer. A ratio is the median over rounds of one process's median "
         "step over the other's; in brackets the least and the greatest of the rounds.",

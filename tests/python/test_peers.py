@@ -324,6 +324,17 @@ def test_seconds_for_people(value, text):
     assert peers_summary.seconds_text(value) == text
 
 
+def test_a_busy_machine_and_an_interruption_are_said_at_the_top(tmp_path):
+    _, out = start(tmp_path, "--rounds", "1", "--case", "OneNet@1", "--backends", NAMES[0])
+    _, summary = documents(out)
+    assert summary["involuntary_switches_per_s"] == 0
+    assert "busy" not in peers_summary.markdown(summary)
+    busy = summary | {"involuntary_switches_per_s": 101.0, "complete": False}
+    top = peers_summary.markdown(busy).partition("## By case")[0]
+    assert "**The machine was busy:**" in top
+    assert "**This run was interrupted.**" in top
+
+
 # ---- the worker's sampling, which needs no torch
 
 
