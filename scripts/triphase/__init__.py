@@ -3,4 +3,6 @@
 
 records   loads and checks a steps.json     plot_*    one question each, as a picture
 findings  the post's claims against rows    report    all of it, for one run directory
+
+The exception is peers*, which times the same steps in PyTorch beside ours (scripts/peers).
 """
