@@ -192,20 +192,21 @@ def markdown(document: Mapping[str, Any]) -> str:
         rows.append([_title(case), "–" if step is None else seconds_text(step), *cells])
     lines += table(["case", f"{OURS.name}, step", *ran], rows)
     lines += ["", "Bold: the fastest as installed and the fastest tuned of each case.", ""]
-    lines += ["## Geometric means over the cases", ""]
-    lines += table(
-        ["peer", "cases", *TABLE],
-        (
-            [
-                mean["backend"],
-                str(max(phase["cases"] for phase in mean["phases"].values())),
-                *(mean_text(mean["phases"].get(phase)) for phase in TABLE),
-            ]
-            for mean in document["means"]
-        ),
-    )
-    lines += ["", MEANS_KEY]
-    lines += ["", "## What ran", ""]
+    if document["means"]:
+        lines += ["## Geometric means over the cases", ""]
+        lines += table(
+            ["peer", "cases", *TABLE],
+            (
+                [
+                    mean["backend"],
+                    str(max(phase["cases"] for phase in mean["phases"].values())),
+                    *(mean_text(mean["phases"].get(phase)) for phase in TABLE),
+                ]
+                for mean in document["means"]
+            ),
+        )
+        lines += ["", MEANS_KEY, ""]
+    lines += ["## What ran", ""]
     lines += [f"- `{name}`: {what}." for name, what in about.items()]
     lines += [f"- {line}" for line in document["notes"]]
     if not_run := reasons(cases):
