@@ -29,11 +29,13 @@ STATUSES = ["ok", "unverified", "skipped", "failed"]  # from best to worst
 
 # fmt: off
 _TEXT = ["name", "model", "model_name", "layer", "layer_kind", "phase", "dtype", "optimizer",
-         "backend", "reason", "fused_into"]
+         "backend", "reason", "fused_into", "bound"]
 _WHOLE = ["batch", "threads", "depth"]
 _NUMBERS = ["median_s", "flop", "flop_executed", "traffic_bytes",
+            "traffic_bytes_planned", "roofline_s", "predicted_s", "peak_flop_per_s",
             "ratio_flop", "ratio_flop_with_update", "ratio_time", "ratio_time_with_update",
             "first_layer_share", "parameter_count"]
+_SPEEDS = ["arithmetic", "cache", "memory"]  # what machine_speed holds
 _LOWS = ["ratio_time_ci95_low", "ratio_time_with_update_ci95_low"]
 _HIGHS = [low.replace("low", "high") for low in _LOWS]
 # fmt: on
@@ -41,6 +43,7 @@ _FRAME_SCHEMA: dict[str, Any] = {
     **dict.fromkeys(_TEXT, pl.String),
     **dict.fromkeys(_WHOLE, pl.Int64),
     **dict.fromkeys([*_NUMBERS, *_LOWS, *_HIGHS], pl.Float64),
+    "machine_speed": pl.Struct(dict.fromkeys(_SPEEDS, pl.Float64)),
     "case": pl.String,
     "shared": pl.Boolean,
     "status": pl.Enum(STATUSES),
@@ -161,6 +164,11 @@ class Records:
             ["case", "status", "reason"], keep="first", maintain_order=True
         )
 
+    def ceilings(self, setting: Setting) -> list[dict[str, Any]]:
+        """What was measured of this backend with these threads; empty where nothing is known."""
+        known = self.context["triphase"].get("ceilings", {}).get(setting.backend, {})
+        return [rate for rate in known.get("rates", []) if rate["threads"] == setting.threads]
+
     @property
     def machine(self) -> str:
         """The name to print under a plot; the host's name where the processor's is unknown."""
@@ -257,6 +265,8 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     flat["model_name"] = row.get("model_name", name)
     flat["depth"] = int(parameters["depth"]) if "depth" in parameters else None
     flat["shared"] = str(parameters.get("share_weights", "")).lower() in ("true", "1")
+    if row.get("mfu") and row.get("median_s"):  # the peak is the ceiling at this case's speed
+        flat["peak_flop_per_s"] = row["flop"] / row["median_s"] / row["mfu"]
     for column in [*_NUMBERS, *_LOWS, *_HIGHS]:
         flat[column] = None if flat[column] is None else float(flat[column])
     return flat

@@ -147,6 +147,32 @@ def test_a_variant_with_further_axes_does_not_replace_the_plain_case():
     assert "recompute" not in merged.cases("OneNet")[0].step["case"]
 
 
+def test_ceilings_are_those_of_the_settings_backend_and_threads(full_records):
+    rates = full_records.ceilings(Setting("onednn", "f32", 2))
+    levels = {rate["level"]: rate["value"] for rate in rates if rate["kernel"] == "read"}
+    assert levels == {"L1": 800e9, "L2": 200e9, "L3": 80e9, "memory": 25e9}
+    assert full_records.ceilings(Setting("onednn", "f32", 1)) == []
+    assert full_records.ceilings(Setting("cuda", "f32", 2)) == []
+
+
+def test_the_peak_that_mfu_divides_by_is_read_back_from_it(full_records):
+    step = full_records.cases("ConvNet")[0].step
+    assert step["peak_flop_per_s"] == pytest.approx(400e9)
+    assert step["machine_speed"] == {"arithmetic": 1.0, "cache": 0.9, "memory": 1.1}
+
+
+@pytest.mark.parametrize("ceilings", [{}, None])
+def test_a_file_from_before_the_ceilings_has_none(ceilings):
+    document = fake_steps.document(fake_steps.case_rows("OneNet", 1))
+    if ceilings is None:
+        del document["context"]["triphase"]["ceilings"]
+    old = build(document)
+    assert old.ceilings(old.settings[0]) == []
+    step = old.cases("OneNet")[0].step
+    unknown = ("roofline_s", "predicted_s", "bound", "peak_flop_per_s", "machine_speed")
+    assert [step[key] for key in unknown] == [None] * len(unknown)
+
+
 def test_settings_are_kept_apart_and_those_where_nothing_ran_do_not_count():
     both = build(
         fake_steps.document(

@@ -193,6 +193,90 @@ def test_no_key_of_a_row_may_be_nan_or_text_where_a_number_is_due(data):
     assert explain_invalid(document) is not None
 
 
+def bounded() -> dict[str, Any]:
+    """A case of a machine whose ceilings are known."""
+    rows = fake_steps.expected(fake_steps.case_rows("OneNet", 1, fuse=("relu1",), samples=6))
+    return fake_steps.document(rows, ceilings=fake_steps.ceilings())
+
+
+def test_rows_with_bounds_and_predictions_keep_the_contract():
+    assert explain_invalid(bounded()) is None
+
+
+def test_a_row_may_have_a_bound_and_no_prediction():
+    document = bounded()
+    del forward(document)["predicted_s"]
+    assert explain_invalid(document) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("bound", "disk"),
+        ("bound", None),
+        ("roofline_s", 0),
+        ("roofline_s", "1"),
+        ("predicted_s", -1.0),
+        ("mfu", -0.5),
+        ("machine_speed", 1.0),
+        ("machine_speed", {"arithmetic": 0.0}),
+    ],
+)
+def test_a_wrong_bound_or_prediction_is_refused(key, value):
+    document = bounded()
+    step(document)[key] = value
+    assert explain_invalid(document) is not None
+
+
+@pytest.mark.parametrize("key", ["roofline_s", "bound"])
+def test_a_bound_has_its_time_and_a_time_its_bound(key):
+    document = bounded()
+    del forward(document)[key]
+    assert key in explain_invalid(document)
+
+
+def test_the_file_of_ceilings_keeps_its_contract_with_and_without_calibration():
+    (known,) = fake_steps.ceilings().values()
+    assert explain_invalid(known, "ceilings") is None
+    del known["calibration"]
+    assert explain_invalid(known, "ceilings") is None
+
+
+@pytest.mark.parametrize(
+    "key", ["schema", "backend", "threads", "fingerprint", "measured_at", "rates"]
+)
+def test_ceilings_must_have(key):
+    (known,) = fake_steps.ceilings().values()
+    del known[key]
+    assert key in explain_invalid(known, "ceilings")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("unit", "GB/s"),
+        ("value", 0),
+        ("level", "L4"),
+        ("threads", 0),
+        ("kernel", ""),
+        ("passes", 0),
+        ("working_set_bytes", 1.5),
+    ],
+)
+def test_a_wrong_ceiling_is_refused_alone_and_in_a_results_file(key, value):
+    document = bounded()
+    known = document["context"]["triphase"]["ceilings"]["onednn"]
+    known["rates"][0][key] = value
+    assert f"$.rates[0].{key}" in explain_invalid(known, "ceilings")
+    assert explain_invalid(document) is not None
+
+
+def test_half_a_ceilings_interval_is_refused():
+    (known,) = fake_steps.ceilings().values()
+    del known["rates"][0]["ci95_high"]
+    assert "ci95_high" in explain_invalid(known, "ceilings")
+
+
 COST = {
     "schema": 1,
     "model": "OneNet",
