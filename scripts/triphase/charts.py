@@ -27,6 +27,14 @@ SKY, PURPLE, BLACK, GREY = "#56B4E9", "#CC79A7", "#000000", "#6b6b6b"
 PALETTE = [BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK]
 SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "stroke"]
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
+PHASES = {  # in the order of a step, alike in every plot
+    "forward": BLUE,
+    "backward_data": ORANGE,
+    "backward_weights": VERMILLION,
+    "update": GREEN,
+    "recompute": SKY,
+    "all_reduce": PURPLE,
+}
 FONT = "Arial, Liberation Sans, Helvetica, sans-serif"
 
 

@@ -11,9 +11,11 @@ import argparse
 
 from triphase import (
     charts,
+    plot_predicted,
     plot_ratio_by_batch,
     plot_ratio_by_depth,
     plot_ratio_by_share,
+    plot_roofline,
     plot_time_by_phase_and_layer,
 )
 from triphase.records import run_main
@@ -25,6 +27,8 @@ PLOTS = {
         plot_ratio_by_depth,
         plot_ratio_by_share,
         plot_time_by_phase_and_layer,
+        plot_roofline,
+        plot_predicted,
     )
 }
 

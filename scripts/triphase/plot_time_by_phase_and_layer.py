@@ -13,20 +13,13 @@ import altair as alt
 import polars as pl
 
 from triphase import charts
+from triphase.charts import PHASES
 from triphase.records import Case, Records, run_main
 
 NAME = "time_by_phase_and_layer"
 FIRST = ("LinearNet", "OneNet", "ConvNet", "DeeperConvNet")
 CASES = 6
 LAYERS = 8  # a panel's most; what takes less is summed in one bar
-PHASES = {
-    "forward": charts.BLUE,
-    "backward_data": charts.ORANGE,
-    "backward_weights": charts.VERMILLION,
-    "update": charts.GREEN,
-    "recompute": charts.SKY,
-    "all_reduce": charts.PURPLE,
-}
 
 
 def build(records: Records) -> alt.TopLevelMixin:

@@ -8,10 +8,12 @@ import struct
 from html.parser import HTMLParser
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fake_steps
-from fake_steps import case_rows, document, skipped_rows
-from triphase import charts, plot, plot_time_by_phase_and_layer
+from fake_steps import case_rows, ceilings, document, expected, skipped_rows
+from triphase import charts, plot, plot_roofline, plot_time_by_phase_and_layer
 from triphase.records import build
 
 PLOTS = list(plot.PLOTS)
@@ -209,6 +211,107 @@ def test_without_layer_rows_the_phases_are_drawn_alone():
 
 def fake_steps_phases() -> set[str]:
     return {fake_steps.DATA, fake_steps.WEIGHTS, fake_steps.UPDATE}
+
+
+NEW = ("roofline", "predicted")
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_a_file_from_before_the_ceilings_is_not_drawn_and_says_so_in_one_line(name, tmp_path):
+    old = build(document(case_rows("OneNet", 1)))
+    (done,) = charts.draw(name, plot.PLOTS[name].build, old, tmp_path)
+    assert done.startswith(f"{name}: not drawn, ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_roofline_without_predictions_is_drawn_and_predictions_without_ceilings_are():
+    rows = expected(case_rows("OneNet", 1))
+    plot.PLOTS["predicted"].build(build(document(rows)))
+    for row in rows:
+        row.pop("predicted_s", None)
+    bounded = build(document(rows, ceilings=ceilings()))
+    plot.PLOTS["roofline"].build(bounded)
+    with pytest.raises(charts.NothingToPlot):
+        plot.PLOTS["predicted"].build(bounded)
+
+
+def test_the_roofline_has_a_mark_per_case_and_phase_at_its_intensity_and_speed():
+    rows = expected(case_rows("OneNet", 1)) + expected(case_rows("ConvNet", 4))
+    for row in rows:
+        if row["phase"] == "forward" and row["model"] == "OneNet":
+            row["traffic_bytes_planned"] = row["flop"] // 2
+        if row["phase"] == "update":
+            del row["traffic_bytes_planned"]  # as plans that tell none
+    marks = plot_roofline.points(build(document(rows, ceilings=ceilings()))).to_dicts()
+    by_phase = {(r["model"], r["phase"]): r for r in rows if "layer" not in r}
+    assert len(marks) == 2 * 4
+    for mark in marks:
+        row = by_phase[mark["model"], mark["phase"]]
+        moved = row.get("traffic_bytes_planned", row["traffic_bytes"])
+        assert mark["intensity"] == row["flop"] / moved
+        assert mark["flop_per_s"] == row["flop"] / row["median_s"]
+        if (mark["model"], mark["phase"]) == ("OneNet", "forward"):
+            assert mark["intensity"] == 2.0
+
+
+def test_the_roofline_shows_another_optimizer_in_the_update_alone():
+    groups = [expected(case_rows("OneNet", 1, optimizer)) for optimizer in ("sgd", "adam")]
+    marks = plot_roofline.points(build(document(*groups, ceilings=ceilings())))
+    adam = marks.filter(optimizer="adam")
+    assert adam["phase"].to_list() == ["update"]
+    assert adam["name"].to_list() == ["OneNet ×1 Adam"]
+    assert adam["intensity"].to_list() == [13 / 28]
+
+
+def test_the_roofs_are_of_the_dtype_and_the_slopes_of_reading(full_records):
+    known = plot_roofline.known_ceilings(full_records)
+    assert [c.label for c in known] == [
+        "gemm peak 400 GFLOP/s",
+        "convolution peak 320 GFLOP/s",
+        "read L2 200 GB/s",
+        "read L3 80 GB/s",
+        "read memory 25 GB/s",
+    ]
+
+
+def test_slopes_end_at_the_highest_roof_and_roofs_start_at_the_steepest_slope():
+    known = [plot_roofline.Ceiling("gemm", 400e9), plot_roofline.Ceiling("memory", 25e9)]
+    frame = plot_roofline.Frame(left=0.1, right=1000, bottom=1e9, top=1e12)
+    roof, slope = (plot_roofline.segment(c, known, frame) for c in known)
+    assert roof == [(16, 400e9), (1000, 400e9)]
+    assert slope == [(0.1, 2.5e9), (16, 400e9)]
+
+
+positions = st.tuples(
+    st.floats(0, plot_roofline.WIDTH, width=32), st.floats(0, plot_roofline.HEIGHT, width=32)
+)
+
+
+@given(st.lists(positions, min_size=1, max_size=30))
+def test_no_name_lies_over_another_or_over_a_mark(spots):
+    rows = [
+        {"name": f"Net ×{i}", "intensity": x, "flop_per_s": y} for i, (x, y) in enumerate(spots)
+    ]
+    placed = plot_roofline.labels(rows, spots, [])
+    assert len(placed) <= plot_roofline.NAMED
+    boxes = [(text.text, box) for text in placed for box in text.boxes]
+    for name, box in boxes:
+        others = [other for text, other in boxes if text != name]
+        for other in [*others, *map(plot_roofline.around, spots)]:
+            assert not plot_roofline.overlap(box, other)
+
+
+def test_the_predictions_plot_tells_the_errors_by_phase_and_for_the_step():
+    chart = spec("predicted", expected(case_rows("OneNet", 1, noise=0)))
+    shown = {v["phase"]: v for v in values(chart) if "phase" in v}
+    assert shown.pop("step")["text"].startswith("step: ")
+    assert sorted(v["text"] for v in shown.values()) == [
+        "backward_data: 10 %, 10 % (1)",
+        "backward_weights: 20 %, 20 % (1)",
+        "forward: 0 %, 0 % (1)",
+        "update: 50 %, 50 % (1)",
+    ]
+    assert shown["update"]["predicted"] == pytest.approx(1.5 * shown["update"]["measured"])
 
 
 def test_a_plot_per_setting_has_the_setting_in_its_file_name(tmp_path):
