@@ -7,31 +7,6 @@
 
 namespace triphase {
 
-int64_t parse_bytes(const std::string& text) {
-  constexpr size_t kLongest = 40;  // std::regex recurses by character
-  static const std::regex form("([0-9]+(?:\\.[0-9]+)?)\\s*(|B|k|M|G|T|kB|MB|GB|TB|KiB|MiB|GiB|TiB)");
-  std::smatch match;
-  static const std::map<std::string, double> units = {{"", 1},
-                                                      {"B", 1},
-                                                      {"k", 1e3},
-                                                      {"M", 1e6},
-                                                      {"G", 1e9},
-                                                      {"T", 1e12},
-                                                      {"kB", 1e3},
-                                                      {"MB", 1e6},
-                                                      {"GB", 1e9},
-                                                      {"TB", 1e12},
-                                                      {"KiB", 1024.0},
-                                                      {"MiB", 1048576.0},
-                                                      {"GiB", 1073741824.0},
-                                                      {"TiB", 1099511627776.0}};
-  if (text.size() > kLongest || !std::regex_match(text, match, form))
-    throw InputError("--max_memory", "a size such as 8GiB or 500MB", "'" + text + "'");
-  const double value = std::stod(match[1]) * units.at(match[2]);
-  if (!(value >= 1 && value < 9e18)) throw InputError("--max_memory", "a size from 1 byte to 9 EB", "'" + text + "'");
-  return static_cast<int64_t>(value);
-}
-
 Flags take_benchmark_flags(std::vector<std::string>& arguments) {
   Flags flags;
   std::vector<std::string> rest;

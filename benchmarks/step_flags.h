@@ -28,9 +28,6 @@ struct Flags {
   std::vector<std::string> context;
 };
 
-// A size such as 8GiB or 500MB, in bytes. Throws InputError.
-int64_t parse_bytes(const std::string& text);
-
 // Splits off the flags of Google Benchmark that this program answers itself; the others stay in `arguments`.
 Flags take_benchmark_flags(std::vector<std::string>& arguments);
 

@@ -63,47 +63,11 @@ void StepRun::select(const std::vector<int>& indices, int repetitions) {
 }
 
 void StepRun::start() {
-  find_ceilings();
+  std::vector<std::string> notes;
+  machines_.emplace(flags_.ceilings, flags_.selection.backends, flags_.threads, notes);
+  for (const std::string& note : notes) progress_.note(note);
+  if (flags_.max_memory.empty()) options_.max_memory_bytes = available_memory_bytes() / 10 * 9;
   journal_.emplace(flags_.out, what_results_depend_on(), flags_.resume);
-}
-
-void StepRun::find_ceilings() {
-  if (flags_.ceilings == "off") return;
-  for (const std::string& name : flags_.selection.backends) {
-    auto backend = make_backend(name);
-    auto* made = std::get_if<std::unique_ptr<Backend>>(&backend);
-    if (made == nullptr || (*made)->probes(flags_.threads).empty()) continue;
-    const std::string fingerprint = machine_fingerprint(**made);
-    const std::string path =
-        flags_.ceilings == "auto" ? ceilings_path(fingerprint, name, flags_.threads) : flags_.ceilings;
-    std::optional<KnownMachine> known = read_ceilings(path);
-    if (!known) {
-      if (flags_.ceilings != "auto") throw InputError("--ceilings", "auto, off or a file of triphase_ceilings", path);
-      progress_.note("no ceilings are known for this machine, so times are set against none: run triphase_ceilings");
-      continue;
-    }
-    if (known->fingerprint != fingerprint || known->threads != flags_.threads || known->backend != name) {
-      throw InputError(path,
-                       "the ceilings of this machine for " + name + " on " + std::to_string(flags_.threads) +
-                           " threads (triphase_ceilings measures them)",
-                       "those of another, for " + known->backend + " on " + std::to_string(known->threads));
-    }
-    if (auto gauge = Gauge::make(**made, flags_.threads, available_memory_bytes() / 8)) {
-      if (flags_.max_memory.empty()) options_.max_memory_bytes -= gauge->memory_bytes();
-      gauges_.emplace(name, std::move(*gauge));
-    }
-    known_.emplace(name, std::move(*known));
-  }
-}
-
-Expectation StepRun::expectation(const Case& item, const Measurement& measured) const {
-  const auto found = known_.find(item.id.backend);
-  if (found == known_.end()) return {};
-  const Machine machine = found->second.machine(measured);
-  auto needed = demands(*item.program, measured.groups, machine);
-  if (!needed) return {};
-  return {std::move(*needed), found->second.factors, *machine.flop_per_s("gemm", item.id.dtype),
-          found->second.speed(measured)};
 }
 
 std::string StepRun::outcome(const Journal::Rows& rows) {
@@ -132,7 +96,7 @@ double StepRun::run_case(int index) {
       result = skipped(item.cannot_run);
     } else {
       auto backend = make_backend(item.id.backend);
-      options_.gauge = gauges_.contains(item.id.backend) ? &gauges_.at(item.id.backend) : nullptr;
+      options_.gauge = machines_->gauge(item.id.backend);
       result = measure(*item.program, *std::get<std::unique_ptr<Backend>>(backend), options_,
                        [&](std::string_view stage, const Samples* so_far) {
                          const double share = so_far ? so_far->measured_s / options_.sampling.budget_s : 0;
@@ -142,7 +106,7 @@ double StepRun::run_case(int index) {
                        });
       measured = stop_signal() == 0;
     }
-    done.rows = rows(item.id, {repetition, repetitions_}, *item.program, result, expectation(item, result));
+    done.rows = rows_of(item, {repetition, repetitions_}, result);
   }
   expected_before_s_ += item.expected_s;
   if (measured) journal_->append(key, repetition, done.rows);
@@ -151,6 +115,21 @@ double StepRun::run_case(int index) {
   const double median_s = step.value("median_s", 0.0);
   done_.push_back(std::move(done));
   return median_s;
+}
+
+Journal::Rows StepRun::rows_of(const Case& item, const Repetition& repetition, const Measurement& measured) {
+  const auto against_ceilings = [&] {
+    return rows(item.id, repetition, *item.program, measured,
+                machines_->expectation(item.id.backend, *item.program, measured));
+  };
+  Journal::Rows result = against_ceilings();
+  if (const Json* row = KnownMachines::above_ceiling(result); row != nullptr && stop_signal() == 0) {
+    if (const std::string text = machines_->remeasure(item.id.backend, *row); !text.empty()) {
+      progress_.note(text);
+      result = against_ceilings();
+    }
+  }
+  return result;
 }
 
 void StepRun::dry_run() const {
@@ -219,8 +198,6 @@ Json StepRun::document() const {
     const std::string key = item.substr(0, equals);
     if (!context.contains(key)) context[key] = item.substr(equals + 1);
   }
-  Json ceilings = Json::object();
-  for (const auto& [name, known] : known_) ceilings[name] = to_json(known);
   context["triphase"] = {{"schema", 1},
                          {"versions", versions},
                          {"isa", isa},
@@ -228,7 +205,7 @@ Json StepRun::document() const {
                          {"affinity", affinity()},
                          {"numa", numa_nodes()},
                          {"environment", environment_},
-                         {"ceilings", ceilings},
+                         {"ceilings", machines_->record()},
                          {"settings", what_results_depend_on()}};
   if (const auto smt = simultaneous_multithreading()) context["triphase"]["smt"] = *smt;
   Json benchmarks = Json::array();

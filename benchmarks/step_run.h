@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "report/ceilings_file.h"
+#include "bin/known_machines.h"
 #include "report/journal.h"
 #include "report/progress.h"
 #include "step_flags.h"
@@ -41,9 +41,8 @@ class StepRun {
   };
 
   nlohmann::ordered_json what_results_depend_on() const;
-  // What --ceilings says is known of the machine under a backend, read once.
-  void find_ceilings();
-  Expectation expectation(const Case& item, const Measurement& measured) const;
+  // Set against the ceilings, which are measured again where a layer ran above them.
+  Journal::Rows rows_of(const Case& item, const Repetition& repetition, const Measurement& measured);
   void print_explanations() const;
   nlohmann::ordered_json document() const;
   void print_table() const;
@@ -52,9 +51,8 @@ class StepRun {
   Flags flags_;
   std::vector<Case> cases_;
   nlohmann::ordered_json environment_;
-  std::map<std::string, KnownMachine> known_;  // by backend
-  std::map<std::string, Gauge> gauges_;        // by backend
-  std::optional<Journal> journal_;             // from start() on
+  std::optional<KnownMachines> machines_;  // from start() on
+  std::optional<Journal> journal_;         // from start() on
   ProgressLine progress_;
   MeasureOptions options_;
   std::vector<int> selected_;

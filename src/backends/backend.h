@@ -86,6 +86,7 @@ struct Probe {
   // at the moment beside what it was when the ceilings were measured: gauge_arithmetic, gauge_cache, gauge_memory.
   std::string kernel;
   std::string dtype;              // of arithmetic; empty for the others
+  std::string level;              // L1, L2, L3 or memory for what reads and writes; empty for the others
   std::string shape;              // "2048x2048x2048"; empty where there is nothing to say
   int64_t working_set_bytes = 0;  // of all threads together
   double work = 0;                // FLOP or bytes of one run, or how many of what has a latency

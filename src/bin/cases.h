@@ -34,4 +34,7 @@ std::variant<std::unique_ptr<Backend>, Unsupported> make_backend(const std::stri
 // Throws InputError; cases that come twice are kept once.
 std::vector<Case> select_cases(const Selection& selection, int threads, double time_per_case_s);
 
+// A size such as 8GiB or 500MB, in bytes. Throws InputError.
+int64_t parse_bytes(const std::string& text);
+
 }  // namespace triphase

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // triphase_ceilings: measures what this machine can do at best, fits the prediction on networks made for it, and keeps
 // both in a file that triphase_steps reads. Where there is such a file already, only shows it.
+#include <cmath>
 #include <filesystem>
 #include <iostream>
 
@@ -23,6 +24,7 @@ struct Flags {
   std::string calibration = "calibration";
   double time_per_case_s = 0.5;
   double time_per_group_s = 1;
+  std::string max_memory;
   std::string out;
   std::string format = "table";
   bool remeasure = false;
@@ -44,6 +46,9 @@ void add_flags(CLI::App& app, Flags& flags) {
                  "Seconds for each group of ceilings: arithmetic, latencies, each level of memory")
       ->check(CLI::Range(0.001, 1e6))
       ->capture_default_str();
+  app.add_option("--max_memory", flags.max_memory,
+                 "Leave out levels of memory and cases that need more, such as 2GiB; by default nine tenths of what is "
+                 "available");
   app.add_option("--out", flags.out, "The file to keep them in; by default one for this machine in ~/.cache/triphase");
   app.add_option("--format", flags.format, "table for people, json for programs")
       ->check(CLI::IsMember({"table", "json"}))
@@ -59,15 +64,24 @@ constexpr double kBusy = 100;  // involuntary switches a second: other programs 
 
 struct Interrupted {};
 
-// Every layer and phase of a case that took measurable time, with what it asked of the machine.
+int64_t memory_to_use(const Flags& flags) {
+  return flags.max_memory.empty() ? available_memory_bytes() / 10 * 9 : parse_bytes(flags.max_memory);
+}
+
+// Every layer and phase of a case, with what it asked of the machine. Those that take more of their phase weigh more,
+// since it is the phases' times that must come right.
 void observe(const Measurement& measured, const std::vector<Demand>& all, std::vector<Observation>& observations) {
+  std::map<Phase, double> phase_s;
+  for (const Samples::Layer& series : measured.samples.layers) phase_s[series.phase] += median(series.s).value_or(0);
   for (const Samples::Layer& series : measured.samples.layers) {
     Observation item;
     for (const Demand& demand : all) {
       if (demand.layer == series.layer && demand.phase == series.phase) item.demands.push_back(demand);
     }
     item.measured_s = median(series.s).value_or(0);
-    if (item.measured_s > 0 && !item.demands.empty()) observations.push_back(std::move(item));
+    if (item.measured_s <= 0 || item.demands.empty()) continue;
+    item.weight = std::sqrt(item.measured_s / phase_s[series.phase]);
+    observations.push_back(std::move(item));
   }
 }
 
@@ -81,20 +95,25 @@ CalibrationFit fit_of(const std::vector<Observation>& observations, const Factor
   return {cases, observations.size(), median(errors).value_or(0), quantile(errors, 0.9).value_or(0)};
 }
 
-void calibrate_on(const Flags& flags, Backend& backend, KnownMachine& known, ProgressLine& progress) {
+std::vector<Case> calibration_cases(const Flags& flags) {
+  if (flags.calibration == "off") return {};
   Selection selection;
   selection.suite = flags.calibration;
   selection.backends = {flags.backend};
+  return select_cases(selection, flags.threads, flags.time_per_case_s);
+}
+
+void calibrate_on(std::vector<Case> cases, const Flags& flags, Backend& backend, KnownMachine& known,
+                  ProgressLine& progress) {
   MeasureOptions options;
   options.threads = flags.threads;
   options.verify = VerifyMode::kOff;  // their results are nobody's claim
-  options.max_memory_bytes = available_memory_bytes() / 10 * 9;
+  options.max_memory_bytes = memory_to_use(flags);
   options.sampling.budget_s = flags.time_per_case_s;
   options.sampling.relative_half_width = 0.01;
-  const std::optional<Gauge> gauge = Gauge::make(backend, flags.threads, available_memory_bytes() / 8);
+  const std::optional<Gauge> gauge = Gauge::make(backend, flags.threads, memory_to_use(flags) / 8);
   if (gauge) options.gauge = &*gauge;
   std::vector<Observation> observations;
-  std::vector<Case> cases = select_cases(selection, flags.threads, flags.time_per_case_s);
   const size_t count = cases.size();
   size_t measured_cases = 0;
   for (size_t i = 0; i < cases.size(); ++i) {
@@ -118,9 +137,10 @@ void calibrate_on(const Flags& flags, Backend& backend, KnownMachine& known, Pro
 }
 
 KnownMachine measure_machine(const Flags& flags, Backend& backend) {
+  const std::vector<Case> cases = calibration_cases(flags);  // a wrong suite is refused before the measuring
   ProgressLine progress(2, 0);
   KnownMachine known{flags.backend, flags.threads, machine_fingerprint(backend), iso_time(), {}, {}, {}};
-  const int64_t memory = available_memory_bytes() / 10 * 9;
+  const int64_t memory = memory_to_use(flags);
   for (const int threads : flags.threads > 1 ? std::vector{flags.threads, 1} : std::vector{1}) {
     progress.show(0, "ceilings", std::to_string(threads) + " threads", 0, 0, 0);
     const ProbeOptions options{kPasses, flags.time_per_group_s / kPasses};
@@ -134,7 +154,7 @@ KnownMachine measure_machine(const Flags& flags, Backend& backend) {
   }
   progress.finish(0, "ceilings", std::to_string(known.ceilings.size()) + " measured", true);
   if (flags.calibration == "off") return known;
-  calibrate_on(flags, backend, known, progress);
+  calibrate_on(cases, flags, backend, known, progress);
   progress.finish(1, "calibration", known.fit ? std::to_string(known.fit->cases) + " cases" : "no ceilings", true);
   return known;
 }

@@ -49,6 +49,7 @@ Ceiling ceiling_of(const Series& series, int threads) {
   Ceiling result;
   result.kernel = series.probe.kernel;
   result.dtype = series.probe.dtype;
+  result.level = series.probe.level;
   result.shape = series.probe.shape;
   result.threads = threads;
   result.working_set_bytes = series.probe.working_set_bytes;
@@ -80,15 +81,11 @@ bool better(const Ceiling& a, const Ceiling& b) { return a.latency ? a.value < b
 
 bool is_gauge(const std::string& kernel) { return kernel.starts_with("gauge_"); }
 
-bool has_level(const Ceiling& ceiling) {
-  return ceiling.dtype.empty() && ceiling.kernel != "fork_join" && !is_gauge(ceiling.kernel);
-}
-
 // Of ceilings that differ in shape alone the best.
 void keep_best(std::vector<Ceiling>& all, Ceiling added) {
   for (Ceiling& have : all) {
-    const bool same = have.kernel == added.kernel && have.dtype == added.dtype && have.threads == added.threads &&
-                      (!has_level(have) || have.working_set_bytes == added.working_set_bytes);
+    const bool same = have.kernel == added.kernel && have.dtype == added.dtype && have.level == added.level &&
+                      have.threads == added.threads;
     if (!same) continue;
     if (better(added, have)) have = std::move(added);
     return;
@@ -97,10 +94,6 @@ void keep_best(std::vector<Ceiling>& all, Ceiling added) {
 }
 
 }  // namespace
-
-std::string level_name(size_t position, size_t count) {
-  return position + 1 == count ? "memory" : "L" + std::to_string(position + 1);
-}
 
 std::vector<Ceiling> measure_ceilings(Backend& backend, int threads, int64_t max_memory_bytes,
                                       const ProbeOptions& options, const std::function<bool()>& keep_on) {
@@ -132,17 +125,6 @@ std::vector<Ceiling> measure_ceilings(Backend& backend, int threads, int64_t max
   }
   if (!readings.empty()) {
     for (const auto& [kernel, rate] : readings.front()) result.push_back(gauge_ceiling(kernel, readings, threads));
-  }
-  std::vector<int64_t> sets;
-  for (const Ceiling& ceiling : result) {
-    if (has_level(ceiling)) sets.push_back(ceiling.working_set_bytes);
-  }
-  std::ranges::sort(sets);
-  sets.erase(std::ranges::unique(sets).begin(), sets.end());
-  for (Ceiling& ceiling : result) {
-    if (!has_level(ceiling)) continue;
-    const auto position = std::ranges::find(sets, ceiling.working_set_bytes) - sets.begin();
-    ceiling.level = level_name(static_cast<size_t>(position), sets.size());
   }
   return result;
 }
@@ -181,17 +163,11 @@ Speed speed_of(const Readings& readings, const std::vector<Ceiling>& ceilings, i
 }
 
 Machine::Machine(const std::vector<Ceiling>& ceilings, int threads, const Speed& speed) {
-  size_t levels = 0;
   for (const Ceiling& c : ceilings) {
     if (c.threads != threads || is_gauge(c.kernel)) continue;
+    const double factor = c.level == "memory" ? speed.memory : c.level == "L3" ? speed.cache : speed.arithmetic;
     ceilings_.push_back(c);
-    levels = std::max(levels, c.level.starts_with("L") ? static_cast<size_t>(c.level[1] - '0') : 0);
-  }
-  for (Ceiling& c : ceilings_) {
-    const double factor = c.level == "memory"                       ? speed.memory
-                          : c.level == "L" + std::to_string(levels) ? speed.cache
-                                                                    : speed.arithmetic;
-    c.value = c.latency ? c.value / factor : c.value * factor;
+    ceilings_.back().value = c.latency ? c.value / factor : c.value * factor;
   }
   std::ranges::stable_sort(ceilings_, {}, &Ceiling::working_set_bytes);
 }

@@ -42,13 +42,10 @@ struct ProbeOptions {
 std::vector<Ceiling> measure_ceilings(Backend& backend, int threads, int64_t max_memory_bytes,
                                       const ProbeOptions& options, const std::function<bool()>& keep_on);
 
-// Levels of what moves memory, from the smallest working set to the largest: "L1", "L2", "L3", "memory".
-std::string level_name(size_t position, size_t count);
-
 // How fast the machine is at the moment beside what it was when its ceilings were measured: shared machines drift.
 struct Speed {
   double arithmetic = 1;
-  double cache = 1;  // the last level
+  double cache = 1;  // L3
   double memory = 1;
 };
 

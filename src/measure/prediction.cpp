@@ -201,6 +201,7 @@ std::string family_of(const StepProgram& program, const Group& group) {
   const std::string phase(to_string(op.phase));
   if (std::holds_alternative<MatMul>(op.kind)) return "linear " + phase;
   if (convolution_of(op.kind)) return "convolution " + phase;
+  if (const auto* update = std::get_if<Update>(&op.kind)) return "update " + std::string(name_of(update->optimizer));
   return std::string(name_of(op.kind));
 }
 
@@ -254,7 +255,8 @@ Factors calibrate(const std::vector<Observation>& observations) {
     }
   }
   // Least absolute values by least squares whose weights follow from the last errors (Schlossmacher, 1973).
-  std::vector<double> weights(observations.size(), 1);
+  std::vector<double> weights;
+  for (const Observation& item : observations) weights.push_back(std::sqrt(item.weight));
   std::vector<double> x;
   constexpr int kRounds = 12;
   constexpr double kSmallestError = 0.03;
@@ -276,7 +278,7 @@ Factors calibrate(const std::vector<Observation>& observations) {
       double predicted = 0;
       for (const auto& [i, a] : rows[r]) predicted += a * x[i];
       const double error = std::abs(predicted / weights[r] - 1);
-      weights[r] = 1 / std::sqrt(std::max(error, kSmallestError));
+      weights[r] = std::sqrt(observations[r].weight / std::max(error, kSmallestError));
     }
   }
   Factors factors;

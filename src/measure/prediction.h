@@ -58,9 +58,10 @@ std::optional<double> predicted_s(const std::vector<const Demand*>& demands, con
 struct Observation {
   std::vector<Demand> demands;
   double measured_s = 0;
+  double weight = 1;  // of its relative error
 };
 
-// The factors, none negative, of the least sum of relative errors |predicted / measured - 1|.
+// The factors, none negative, of the least weighted sum of relative errors |predicted / measured - 1|.
 Factors calibrate(const std::vector<Observation>& observations);
 
 }  // namespace triphase

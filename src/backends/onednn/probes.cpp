@@ -58,7 +58,7 @@ Probe probe_of(std::string kernel, memory::data_type type, std::string shape, do
     bytes += static_cast<int64_t>(desc.get_size());
   }
   dnnl::stream stream(engine);
-  return {std::move(kernel), name_of(type), std::move(shape), bytes, flop, false, [=]() mutable {
+  return {std::move(kernel), name_of(type), "", std::move(shape), bytes, flop, false, [=]() mutable {
             primitive.execute(stream, args);
             stream.wait();
           }};
@@ -126,11 +126,11 @@ std::vector<Probe> latency() {
   Probe call = product({1, 16, 16}, memory::data_type::f32, "call");
   call.work = 1;
   call.latency = true;
-  return {{"fork_join", "", "an empty parallel region", 0, 1, true, [] { empty_region(); }}, std::move(call)};
+  return {{"fork_join", "", "", "an empty parallel region", 0, 1, true, [] { empty_region(); }}, std::move(call)};
 }
 
 // A walk through all cache lines of `bytes` in an order that no prefetcher guesses: each load waits for the one before.
-Probe chase(int64_t bytes) {
+Probe chase(const std::string& level, int64_t bytes) {
   constexpr int64_t kLine = 64 / sizeof(uint32_t);
   const int64_t lines = bytes / 64;
   const auto next = std::make_shared<std::vector<uint32_t>>(static_cast<size_t>(lines * kLine));
@@ -142,7 +142,7 @@ Probe chase(int64_t bytes) {
   }
   // Of a small set all of it, so that a run finds what the run before brought.
   const int64_t loads = std::clamp<int64_t>(lines, 4096, 65536);
-  return {"load", "", "", bytes, static_cast<double>(loads), true, [next, loads, at = uint32_t{0}]() mutable {
+  return {"load", "", level, "", bytes, static_cast<double>(loads), true, [next, loads, at = uint32_t{0}]() mutable {
             for (int64_t i = 0; i < loads; ++i) at = (*next)[at];
             const volatile uint32_t kept = at;
             static_cast<void>(kept);
@@ -156,6 +156,7 @@ Probe update_probe(int64_t bytes, int64_t parts) {
   return {"update",
           "",
           "",
+          "",
           2 * count * parts * kFloat,
           static_cast<double>(3 * count * kFloat),
           false,
@@ -167,7 +168,7 @@ Probe update_probe(int64_t bytes, int64_t parts) {
 }
 
 // All five ways to move memory, in a working set of so many bytes.
-std::vector<Probe> movement(int64_t bytes) {
+std::vector<Probe> movement(const std::string& level, int64_t bytes) {
   const int64_t count = bytes / kFloat / 32 * 32;
   const int64_t half = count / 2;
   const std::shared_ptr<float> data = floats(count);
@@ -175,8 +176,10 @@ std::vector<Probe> movement(int64_t bytes) {
   float* const y = x + half;
   const int64_t repeats = std::max<int64_t>(1, kBytesInARun * omp_get_max_threads() / bytes);
   const auto probe = [&](const char* kernel, int64_t moved, auto run) {
-    return Probe{
-        kernel, "", "", count * kFloat, static_cast<double>(moved * kFloat * repeats), false, [data, run] { run(); }};
+    return Probe{kernel,         "",
+                 level,          "",
+                 count * kFloat, static_cast<double>(moved * kFloat * repeats),
+                 false,          [data, run] { run(); }};
   };
   std::vector<Probe> probes = {
       probe("read", count, [=] { read_floats(x, count, repeats); }),
@@ -188,7 +191,7 @@ std::vector<Probe> movement(int64_t bytes) {
     probes.push_back(probe("stream", count, [=] { stream_floats(x, count, repeats); }));
   }
   // By one thread, within its share.
-  probes.push_back(chase(std::min<int64_t>(count * kFloat / omp_get_max_threads(), kMostChased)));
+  probes.push_back(chase(level, std::min<int64_t>(count * kFloat / omp_get_max_threads(), kMostChased)));
   probes.back().working_set_bytes = count * kFloat;
   return probes;
 }
@@ -228,12 +231,13 @@ Probe named(Probe probe, const char* kernel) {
 std::vector<ProbeGroup> onednn_probes(int threads) {
   use_threads(threads);
   const WorkingSets sets = working_sets(threads);
-  std::vector<ProbeGroup> groups = {{64 << 20, latency}};
+  std::vector<ProbeGroup> groups = {{1 << 20, latency}};
   // Apart, because matrix instructions lower the clock for a while.
-  groups.push_back({256 << 20, [] { return arithmetic(memory::data_type::f32); }});
-  if (has_fast_bf16()) groups.push_back({256 << 20, [] { return arithmetic(memory::data_type::bf16); }});
-  for (const int64_t bytes : {sets.l1, sets.l2, sets.l3, sets.memory}) {
-    groups.push_back({2 * bytes, [bytes] { return movement(bytes); }});
+  groups.push_back({128 << 20, [] { return arithmetic(memory::data_type::f32); }});
+  if (has_fast_bf16()) groups.push_back({128 << 20, [] { return arithmetic(memory::data_type::bf16); }});
+  for (const auto& [level, bytes] :
+       {std::pair("L1", sets.l1), {"L2", sets.l2}, {"L3", sets.l3}, {"memory", sets.memory}}) {
+    groups.push_back({2 * bytes, [level, bytes] { return movement(level, bytes); }});
   }
   return groups;
 }

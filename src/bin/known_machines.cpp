@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bin/known_machines.h"
+
+#include <algorithm>
+
+#include "bin/cases.h"
+#include "core/error.h"
+#include "report/environment.h"
+#include "report/format.h"
+#include "report/journal.h"
+
+namespace triphase {
+
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+constexpr double kClearly = 1.05;     // of the ceiling: less may be the gauge's noise
+constexpr double kShortestS = 50e-6;  // shorter times are latency's, and the clock's
+constexpr int kGaugeShare = 8;        // of the available memory the gauge takes at most one in so many
+
+std::string name_of(const Ceiling& c) {
+  return c.kernel + (c.dtype.empty() ? "" : " " + c.dtype) + (c.level.empty() ? "" : " " + c.level);
+}
+
+}  // namespace
+
+KnownMachines::KnownMachines(const std::string& choice, const std::vector<std::string>& backends, int threads,
+                             std::vector<std::string>& notes) {
+  if (choice == "off") return;
+  for (const std::string& name : backends) {
+    auto made = make_backend(name);
+    auto* backend = std::get_if<std::unique_ptr<Backend>>(&made);
+    if (backend == nullptr || (*backend)->probes(threads).empty()) continue;
+    const std::string fingerprint = machine_fingerprint(**backend);
+    Entry entry{{}, choice == "auto" ? ceilings_path(fingerprint, name, threads) : choice, {}, {}};
+    std::optional<KnownMachine> known = read_ceilings(entry.path);
+    if (!known) {
+      if (choice != "auto")
+        throw InputError("--ceilings", "auto, off or a file of triphase_ceilings", "'" + choice + "'");
+      notes.push_back("no ceilings are known for this machine, so times are set against none: run triphase_ceilings");
+      continue;
+    }
+    if (known->fingerprint != fingerprint || known->threads != threads || known->backend != name) {
+      throw InputError(entry.path,
+                       "ceilings of this machine for " + name + " on " + std::to_string(threads) +
+                           " threads (triphase_ceilings measures them)",
+                       "those of another machine or version, for " + known->backend + " on " +
+                           std::to_string(known->threads) + " threads");
+    }
+    entry.known = std::move(*known);
+    entry.gauge = Gauge::make(**backend, threads, available_memory_bytes() / kGaugeShare);
+    entries_.emplace(name, std::move(entry));
+  }
+}
+
+const Gauge* KnownMachines::gauge(const std::string& backend) const {
+  const auto found = entries_.find(backend);
+  return found == entries_.end() || !found->second.gauge ? nullptr : &*found->second.gauge;
+}
+
+int64_t KnownMachines::gauge_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& [name, entry] : entries_) bytes += entry.gauge ? entry.gauge->memory_bytes() : 0;
+  return bytes;
+}
+
+Expectation KnownMachines::expectation(const std::string& backend, const StepProgram& program,
+                                       const Measurement& measured) const {
+  const auto found = entries_.find(backend);
+  if (found == entries_.end()) return {};
+  const KnownMachine& known = found->second.known;
+  const Machine machine = known.machine(measured);
+  auto needed = demands(program, measured.groups, machine);
+  if (!needed) return {};
+  return {std::move(*needed), known.factors, *machine.flop_per_s("gemm", "f32"), known.speed(measured)};
+}
+
+const Json* KnownMachines::above_ceiling(const std::vector<Json>& rows) {
+  const auto excess = [](const Json& row) {
+    if (!row.contains("layer") || !row.contains("roofline_s") || row["bound"] == "latency") return 0.0;
+    const double s = row.value("median_s", 0.0);
+    return s < kShortestS ? 0.0 : row["roofline_s"].get<double>() / s;
+  };
+  const auto most = std::ranges::max_element(rows, {}, excess);
+  return most != rows.end() && excess(*most) > kClearly ? &*most : nullptr;
+}
+
+std::string KnownMachines::remeasure(const std::string& backend, const Json& because) {
+  Entry& entry = entries_.at(backend);
+  if (!entry.remeasured.is_null()) return "";
+  auto made = make_backend(backend);
+  const ProbeOptions quick{3, 0.05};
+  const std::vector<Ceiling> again = measure_ceilings(*std::get<std::unique_ptr<Backend>>(made), entry.known.threads,
+                                                      available_memory_bytes() / 2, quick, {});
+  const double excess = because["roofline_s"].get<double>() / because["median_s"].get<double>();
+  entry.remeasured = {{"row", because["name"]}, {"of_its_ceiling", excess}, {"risen", Json::array()}};
+  std::string text = because["name"].get<std::string>() + " ran at " + fixed(100 * excess, 0) + " % of its ceiling (" +
+                     because["bound"].get<std::string>() + "). Ceilings measured again:";
+  for (Ceiling& c : entry.known.ceilings) {
+    const auto now = std::ranges::find_if(again, [&](const Ceiling& other) {
+      return other.kernel == c.kernel && other.dtype == c.dtype && other.level == c.level && other.threads == c.threads;
+    });
+    if (now == again.end() || c.kernel.starts_with("gauge_")) continue;
+    if (c.latency ? now->value >= c.value : now->value <= c.value) continue;
+    entry.remeasured["risen"].push_back({{"kernel", name_of(c)}, {"from", c.value}, {"to", now->value}});
+    text +=
+        " " + name_of(c) +
+        (c.latency ? duration(c.value) + " to " + duration(now->value) : " " + si(c.value) + " to " + si(now->value)) +
+        ";";
+    c = *now;
+  }
+  if (entry.remeasured["risen"].empty()) return text + " none is higher now, so where its bytes come from is misjudged";
+  text.back() = '.';
+  write_atomically(entry.path, to_json(entry.known).dump(1) + "\n");
+  return text;
+}
+
+Json KnownMachines::record() const {
+  Json json = Json::object();
+  for (const auto& [name, entry] : entries_) {
+    json[name] = to_json(entry.known);
+    if (!entry.remeasured.is_null()) json[name]["remeasured"] = entry.remeasured;
+  }
+  return json;
+}
+
+}  // namespace triphase

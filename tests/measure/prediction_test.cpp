@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a step asks of a machine, the roofline over it, and factors that are planted and found again.
+#include "measure/prediction.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <random>
+#include <set>
+
+#include "backends/reference/reference.h"
+#include "model/files.h"
+#include "model/suite.h"
+#include "networks.h"
+#include "program/totals.h"
+
+namespace triphase {
+namespace {
+
+Ceiling rate(std::string kernel, std::string level, int64_t set, double value, bool latency = false) {
+  Ceiling c;
+  c.kernel = std::move(kernel);
+  c.level = std::move(level);
+  c.working_set_bytes = set;
+  c.value = value;
+  c.latency = latency;
+  if (c.kernel == "gemm" || c.kernel == "convolution") c.dtype = "f32";
+  return c;
+}
+
+constexpr double kSlowFlops = 100;  // FLOP a second, so that times are long and exact
+
+// A machine that moves `near` bytes a second within 1300 bytes and `far` beyond.
+Machine machine(double near, double far) {
+  std::vector<Ceiling> all = {rate("gemm", "", 0, kSlowFlops), rate("convolution", "", 0, kSlowFlops),
+                              rate("call", "", 0, 1e-9, true), rate("fork_join", "", 0, 1e-9, true)};
+  for (const char* kernel : {"read", "write", "update"}) {
+    all.push_back(rate(kernel, "L1", 1300, near));
+    all.push_back(rate(kernel, "memory", 1301, far));
+  }
+  all.push_back(rate("load", "L1", 1300, 1e-9, true));
+  return {all, 1};
+}
+
+// One group an op.
+std::vector<Group> unfused(const StepProgram& program) {
+  std::vector<Group> groups;
+  for (int i = 0; i < static_cast<int>(program.ops.size()); ++i) groups.push_back({{i}, "op", 0});
+  return groups;
+}
+
+std::vector<const Demand*> pointers(const std::vector<Demand>& demands) {
+  std::vector<const Demand*> result;
+  for (const Demand& demand : demands) result.push_back(&demand);
+  return result;
+}
+
+class EveryNetwork : public testing::TestWithParam<NamedNetwork> {};
+
+// Two ways to the same number: bytes by levels here, and the sum over operands that the cost makes.
+TEST_P(EveryNetwork, moves_its_traffic_whatever_level_it_comes_from) {
+  const StepProgram program = lower(network_from(GetParam().json), 3, Sgd{});
+  const double rate = 10;
+  const auto all = demands(program, unfused(program), machine(rate, rate));
+  ASSERT_TRUE(all);
+  double expected = 0;
+  double found = 0;
+  for (size_t i = 0; i < program.ops.size(); ++i) {
+    if (!std::holds_alternative<Reshape>(program.ops[i].kind)) {
+      expected += static_cast<double>(cost(program, program.ops[i]).traffic_bytes);
+    }
+    for (const auto& [level, s] : (*all)[i].level_s) found += s * rate;
+  }
+  EXPECT_NEAR(found, expected, 1e-6 * expected);
+}
+
+TEST_P(EveryNetwork, has_the_arithmetic_of_its_contractions) {
+  const StepProgram program = lower(network_from(GetParam().json), 3, Sgd{});
+  const auto all = demands(program, unfused(program), machine(10, 10));
+  ASSERT_TRUE(all);
+  for (size_t i = 0; i < program.ops.size(); ++i) {
+    const Cost of = cost(program, program.ops[i]);
+    const bool contracts = of.flop > 0 && program.ops[i].phase != Phase::kUpdate;
+    EXPECT_DOUBLE_EQ((*all)[i].flop_s,
+                     static_cast<double>(contracts ? of.flop_unpadded : of.flop_executed) / kSlowFlops);
+    EXPECT_EQ((*all)[i].layer, program.ops[i].layer);
+    for (const double term : (*all)[i].terms_s) EXPECT_GE(term, 0);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Demands, EveryNetwork, testing::ValuesIn(small_networks()),
+                         [](const auto& instance) { return instance.param.name; });
+
+constexpr const char* kTwo = R"({"name": "two", "input": {"shape": [100]}, "loss": {"kind": "mean_square"},
+  "layers": [{"name": "fc1", "kind": "linear", "out_features": 2, "bias": false},
+             {"name": "fc2", "kind": "linear", "out_features": 100, "bias": false}]})";
+
+// fc1's weight gradient (800 bytes) was written a step ago and its input (400) read in the forward phase, behind
+// everything else; the gradient of its output and what the loss reads were written just before.
+TEST(Demands, find_near_what_was_touched_just_before) {
+  const StepProgram program = lower(network_from(kTwo), 1, Sgd{});
+  const auto all = demands(program, unfused(program), machine(1e9, 1));
+  ASSERT_TRUE(all);
+  for (size_t i = 0; i < program.ops.size(); ++i) {
+    const Op& op = program.ops[i];
+    const std::map<std::string, double>& level_s = (*all)[i].level_s;
+    const std::string& layer = program.layers[static_cast<size_t>(op.layer)].name;
+    if (layer == "fc1" && op.phase == Phase::kBackwardWeights) {
+      EXPECT_DOUBLE_EQ(level_s.at("memory"), 1200);
+    }
+    if (std::holds_alternative<MeanSquare>(op.kind)) {
+      EXPECT_TRUE(level_s.contains("L1"));
+    }
+  }
+}
+
+TEST(Roofline, is_the_longest_of_arithmetic_bytes_and_latency) {
+  Demand demand;
+  demand.flop_s = 3;
+  demand.level_s = {{"L2", 1}, {"memory", 1.5}};
+  demand.latency_s = 0.1;
+  EXPECT_EQ(roofline({&demand}).bound, "compute");
+  EXPECT_DOUBLE_EQ(roofline({&demand}).s, 3);
+  demand.flop_s = 2;
+  EXPECT_EQ(roofline({&demand}).bound, "memory");  // where most of the bytes' time goes
+  EXPECT_DOUBLE_EQ(roofline({&demand}).s, 2.5);    // all bytes' time
+  demand.latency_s = 4;
+  EXPECT_EQ(roofline({&demand}).bound, "latency");
+  EXPECT_DOUBLE_EQ(roofline({&demand, &demand}).s, 8);
+  EXPECT_DOUBLE_EQ(roofline({}).s, 0);
+}
+
+Demand demand(std::string family, std::vector<double> terms) {
+  Demand result;
+  result.family = std::move(family);
+  result.terms_s = std::move(terms);
+  return result;
+}
+
+TEST(Prediction, is_the_sum_of_terms_times_factors) {
+  const Demand a = demand("a", {1, 2});
+  const Demand b = demand("b", {10});
+  const Factors factors = {{"a", {3, 0.5}}, {"b", {0.1}}};
+  EXPECT_DOUBLE_EQ(*predicted_s({&a, &b}, factors), 5);
+}
+
+TEST(Prediction, is_absent_for_a_family_that_was_never_seen) {
+  const Demand a = demand("a", {1, 2});
+  const Demand c = demand("c", {1});
+  EXPECT_FALSE(predicted_s({&a, &c}, {{"a", {1, 1}}}));
+  EXPECT_FALSE(predicted_s({&a}, {{"a", {1}}}));  // of an older form
+}
+
+TEST(Calibration, finds_planted_factors_again_behind_a_tenth_of_outliers) {
+  const Factors planted = {{"a", {1.5, 0, 20}}, {"b", {0.25, 3}}};
+  std::mt19937 random(5);
+  std::lognormal_distribution<double> term(0, 2);
+  std::vector<Observation> observations;
+  for (int i = 0; i < 300; ++i) {
+    Observation item;
+    item.demands.push_back(demand("a", {term(random), term(random), term(random) / 20}));
+    if (i % 2 == 0) item.demands.push_back(demand("b", {term(random), term(random)}));
+    item.measured_s = *predicted_s(pointers(item.demands), planted) * (i % 10 == 3 ? 7 : 1);
+    observations.push_back(std::move(item));
+  }
+  const Factors found = calibrate(observations);
+  for (const auto& [family, factors] : planted) {
+    ASSERT_EQ(found.at(family).size(), factors.size());
+    for (size_t i = 0; i < factors.size(); ++i) {
+      EXPECT_NEAR(found.at(family)[i], factors[i], 0.02 * (1 + factors[i])) << family << " " << i;
+    }
+  }
+}
+
+TEST(Calibration, never_gives_a_negative_factor) {
+  // The second term goes with less time: the best it can do is nothing.
+  std::vector<Observation> observations;
+  for (int i = 1; i <= 20; ++i) {
+    observations.push_back({{demand("a", {static_cast<double>(i), 20.0 - i})}, static_cast<double>(i) * i, 1});
+  }
+  const Factors found = calibrate(observations);
+  EXPECT_THAT(found.at("a"), testing::Each(testing::Ge(0)));
+}
+
+TEST(Calibration, of_nothing_is_nothing) { EXPECT_TRUE(calibrate({}).empty()); }
+
+// What an op computes, as "matmul [4, 5] [5, 6]".
+std::set<std::string> kernels(const std::string& suite) {
+  std::set<std::string> result;
+  const std::string folder = TRIPHASE_SOURCE_DIR "/benchmarks";
+  for (const CaseSpec& spec : parse_suite(read_json(folder + "/suites/" + suite + ".json"))) {
+    const StepProgram program =
+        lower(load_network(spec.model, folder + "/models"), spec.batch, optimizer_named(spec.optimizer));
+    for (const Op& op : program.ops) {
+      const bool contracts = cost(program, op).flop > 0 && op.phase != Phase::kUpdate;
+      if (!contracts) continue;
+      std::string text(name_of(op.kind));
+      for (const TensorType& type : program.types(op.inputs)) text += " " + to_string(type.shape);
+      for (const TensorType& type : program.types(op.outputs)) text += " " + to_string(type.shape);
+      result.insert(text);
+    }
+  }
+  return result;
+}
+
+TEST(Calibration, shares_no_kernel_with_the_networks_that_are_measured) {
+  const std::set<std::string> calibration = kernels("calibration");
+  EXPECT_GT(calibration.size(), 500u);
+  for (const char* suite : {"quick", "full", "smoke"}) {
+    std::set<std::string> both;
+    std::ranges::set_intersection(calibration, kernels(suite), std::inserter(both, both.end()));
+    EXPECT_THAT(both, testing::IsEmpty()) << suite;
+  }
+}
+
+TEST(Calibration, has_every_family_of_the_networks_that_are_measured) {
+  const auto families = [](const std::string& suite) {
+    std::set<std::string> result;
+    const std::string folder = TRIPHASE_SOURCE_DIR "/benchmarks";
+    for (const CaseSpec& spec : parse_suite(read_json(folder + "/suites/" + suite + ".json"))) {
+      const StepProgram program =
+          lower(load_network(spec.model, folder + "/models"), spec.batch, optimizer_named(spec.optimizer));
+      for (const Group& group : unfused(program)) result.insert(family_of(program, group));
+    }
+    return result;
+  };
+  const std::set<std::string> calibration = families("calibration");
+  for (const std::string& family : families("full")) EXPECT_TRUE(calibration.contains(family)) << family;
+  for (const std::string& family : families("quick")) EXPECT_TRUE(calibration.contains(family)) << family;
+}
+
+}  // namespace
+}  // namespace triphase
