@@ -8,15 +8,18 @@ sentence by which a time ratio departs from its FLOP ratio. It measures nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import polars as pl
 
-from triphase.records import Case, Records, total
+from triphase.prose import percent, plain
+from triphase.records import Case, Records
 
 PHASES = ("forward", "backward_data", "backward_weights", "update", "step")
 BOUNDS = ("compute", "L1", "L2", "L3", "memory", "latency")
+NEAR = 1.1  # the factor within which two ratios are called alike in an explanation
 Row = dict[str, Any]
 
 
@@ -76,54 +79,95 @@ def _within(phase: str, whole: str) -> bool:
     return phase in PHASES[:-1] if whole == "step" else phase == whole
 
 
-def explain_ratio(
-    case: Case, phases: Iterable[str], flop: float, time: float, lower: Sequence[str] = ("forward",)
+# ---- why a ratio of times departs from its ratio of FLOP
+
+
+class Part(NamedTuple):
+    """Rows that an explanation speaks of as one, and the peak of the case that they are of."""
+
+    name: str
+    rows: Sequence[Row]
+    peak_flop_per_s: float | None = None
+
+
+def part(case: Case, phase: str, name: str = "") -> Part:
+    rows = [case.phases[phase]] if phase in case.phases else []
+    return Part(name or phase, rows, case.step.get("peak_flop_per_s"))
+
+
+def near(a: float, b: float) -> bool:
+    return abs(math.log(a / b)) < math.log(NEAR)
+
+
+def departure(
+    lower: Sequence[Part],
+    upper: Sequence[Part],
+    flop: float | None,
+    time: float | None,
+    scale: float = 1.0,
 ) -> str:
-    """Why time(phases) / time(lower) is not flop(phases) / flop(lower), by bounds and prediction.
+    """By what bounds, and how far by the prediction, upper / lower / scale is not `flop` in time.
 
-    Empty where the rows have no bounds.
+    Empty where it is so (to NEAR), or where the rows have no bounds.
     """
-    upper = [phase for phase in phases if phase in case.phases]
-    limits = [limit(case, phase) for phase in (*lower, *upper)]
-    if not upper or "" in limits:
+    if not flop or not time or near(time, flop):
         return ""
-    text = ", ".join(limits)
-    allowed = quotient(case, "roofline_s", upper, lower)
-    predicted = quotient(case, "predicted_s", upper, lower)
-    if allowed is not None:
-        text += f"; bounds alone would give {allowed:.2f}"
+    text = limits([*lower, *upper])
+    if not text:
+        return ""
+    allowed, predicted = (quotient(c, lower, upper, scale) for c in ("roofline_s", "predicted_s"))
+    gives = [] if allowed is None else [f"bounds alone give {plain(allowed)}"]
     if predicted is not None:
-        text += f"; {account(flop, time, predicted)}"
-    return text
+        gives.append(f"the prediction gives {plain(predicted)}, {account(flop, time, predicted)}")
+    return "; ".join([text, *gives])
 
 
-def limit(case: Case, phase: str) -> str:
-    """`forward is bound by L3 and takes 1.9 times its arithmetic`; empty where it is not known."""
-    row, peak = case.phases.get(phase, {}), case.step.get("peak_flop_per_s")
-    if not row.get("bound"):
+def limits(parts: Sequence[Part]) -> str:
+    """`forward is bound by L3 and takes 1.9 times its arithmetic, update by memory and 41 times`.
+
+    Empty where a part's bound is not known.
+    """
+    known = [limit(one) for one in parts if one.rows]
+    if not known or None in known:
         return ""
-    text = f"{phase} is bound by {row['bound']}"
-    if peak and row["flop"] and row["median_s"]:
-        text += f" and takes {row['median_s'] * peak / row['flop']:.3g} times its arithmetic"
-    return text
+    (name, by, times), *others = known
+    first = f"{name} is bound {by}" + (f" and takes {times} its arithmetic" if times else "")
+    rest = (f"{name} {by}" + (f" and {times}" if times else "") for name, by, times in others)
+    return ", ".join([first, *rest])
 
 
-def quotient(case: Case, column: str, upper: Iterable[str], lower: Iterable[str]) -> float | None:
-    """Sum of a column over some phases over that of others; None where one is missing."""
-    sums = [
-        None if any(total(case.phases, column, p) is None for p in phases)
-        else total(case.phases, column, *phases)
-        for phases in (tuple(upper), tuple(lower))
-    ]  # fmt: skip
-    return sums[0] / sums[1] if sums[0] is not None and sums[1] else None
+def limit(part: Part) -> tuple[str, str, str] | None:
+    """A part's name, what bounds most of its time, and its time over that of its arithmetic."""
+    time_s = dict.fromkeys(BOUNDS, 0.0)
+    for row in part.rows:
+        if row["bound"] is None or row["median_s"] is None:
+            return None
+        time_s[row["bound"]] += row["median_s"]
+    whole, flop = sum(time_s.values()), sum(row["flop"] for row in part.rows)
+    if not whole:
+        return None
+    bound = max(time_s, key=lambda b: time_s[b])
+    by = f"by {bound}" if time_s[bound] == whole else f"mostly by {bound}"
+    known = part.peak_flop_per_s and flop
+    return part.name, by, f"{whole * part.peak_flop_per_s / flop:.3g} times" if known else ""
+
+
+def quotient(
+    column: str, lower: Sequence[Part], upper: Sequence[Part], scale: float = 1.0
+) -> float | None:
+    """Sum of a column over upper / lower / scale; None where a row lacks it."""
+    above, below = ([row[column] for one in parts for row in one.rows] for parts in (upper, lower))
+    if not above or None in above or None in below or not sum(below):
+        return None
+    return sum(above) / sum(below) / scale
 
 
 def account(flop: float, time: float, predicted: float) -> str:
-    """How much of the way from the ratio in FLOP to that in time the predicted ratio goes."""
-    text = f"the prediction gives {predicted:.2f}, measured {time:.2f}"
-    if abs(time - flop) < 0.005:
-        return text
+    """How much of the way from the number in FLOP to that in time the prediction goes.
+
+    The two differ: a share of nothing would say nothing.
+    """
     share = (predicted - flop) / (time - flop)
     if share < 0:
-        return f"{text}: it points the other way from {flop:.2f} in FLOP"
-    return f"{text}: {share:.0%} of the departure from {flop:.2f} in FLOP".replace("%", " %")
+        return "which points the other way"
+    return f"{percent(share)} of the departure"

@@ -17,8 +17,10 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from triphase import expectations
 from triphase.claims import CLAIMS, Claim
 from triphase.measures import Measured, NotMeasured
+from triphase.prose import percent
 from triphase.records import Records, explain_invalid, load, run_main
 
 Finding = dict[str, Any]
@@ -119,6 +121,7 @@ def markdown(findings: list[Finding], records: Records) -> str:
     """findings.md: numbers and verdicts, then a sentence for each, then what did not run."""
     context = records.context
     settings = dict.fromkeys(finding["setting"] for finding in findings)
+    parts = {str(part.settings[0]): part for _, part in records.split()}
     lines = [
         "# Findings",
         "",
@@ -140,9 +143,47 @@ def markdown(findings: list[Finding], records: Records) -> str:
         ]
         lines += ["", "### Why", ""]
         lines += [f"- **{f['claim']}** ({f['unit']}). {f['explanation']}" for f in some]
+        lines += expectations_section(parts[setting])
     if missing := not_run(records):
         lines += ["", "## Not run", "", *(f"- {line}" for line in missing)]
     return "\n".join(lines) + "\n"
+
+
+def expectations_section(records: Records) -> list[str]:
+    """How far the prediction may be believed, and what bounds each phase; none without ceilings."""
+    errors = {error["phase"]: error for error in expectations.errors(records)}
+    shares = expectations.bound_shares(records)
+    if not errors and not shares:
+        return []
+    fit = records.known_machine(records.settings[0]).get("calibration")
+    text = (
+        "Error is |predicted / measured − 1| of whole networks. Bounds have their share of a "
+        "phase's measured time, layer by layer, every case counting alike. A phase's arithmetic, "
+        "above, is its nominal FLOP at the measured peak."
+    )
+    if fit:
+        text += (
+            f" The prediction was fitted to {fit['rows']} rows of {fit['cases']} cases made for it "
+            f"(there: median {percent(fit['median_error'])}, 90th percentile "
+            f"{percent(fit['p90_error'])})."
+        )
+    lines = ["", "### Predictions and bounds", "", text, ""]
+    lines += [
+        "| phase | predicted | median error | 90th percentile | bound by |",
+        "|---|--:|--:|--:|---|",
+    ]
+    for phase in expectations.PHASES:
+        if phase in errors or phase in shares:
+            error = errors.get(phase)
+            cells = (
+                [str(error["rows"]), percent(error["median"]), percent(error["p90"])]
+                if error
+                else ["0", "–", "–"]
+            )
+            of = sorted(shares.get(phase, {}).items(), key=lambda item: -item[1])
+            bounds = ", ".join(f"{bound} {percent(share)}" for bound, share in of if share >= 0.005)
+            lines.append(f"| {phase} | {' | '.join(cells)} | {bounds or '–'} |")
+    return lines
 
 
 def table(findings: list[Finding], *, width: int, colour: bool) -> str:

@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from triphase.expectations import NEAR, Part, account, departure, limits, near, part, quotient
+from triphase.prose import plain, show, si
 from triphase.records import BACKWARD, Case, Records, total
 
 LARGE_BATCH = 64  # from here on an fc layer's update is at most 1/64 of its forward FLOP
 DEEP = 10  # intermediate convolutions from which DeeperConvNet counts as deep
-NEAR = 1.1  # the factor within which two ratios are called alike in an explanation
+PASSES = ("forward", "backward_data", "backward_weights")
 POST_ADAM_FLOP = 18  # the post's count per parameter, kept as a named alternative to ours
 
 Row = dict[str, Any]
@@ -130,7 +132,7 @@ def ratio(case: Case, *, update: bool) -> Measured:
 
 
 def _explain_ratio(case: Case, measured: Measured, phases: Iterable[str]) -> str:
-    """Which of FLOP, bytes or uneven speeds the time ratio follows, to NEAR.
+    """Which of FLOP, bounds, bytes or uneven speeds the time ratio follows, to NEAR.
 
     The identity behind it: time ratio = FLOP ratio x forward FLOP/s / backward FLOP/s.
     """
@@ -140,6 +142,8 @@ def _explain_ratio(case: Case, measured: Measured, phases: Iterable[str]) -> str
     rates = ", ".join(filter(None, (rate(case, phase) for phase in ("forward", *phases))))
     if near(time, flop):
         text = f"time follows FLOP, with {rates}"
+    elif bounds := departure(*_parts(case, phases), flop, time):
+        text = f"{flop:.2f} in FLOP and {moved:.2f} in bytes is {time:.2f} in time: {bounds}"
     elif near(time, moved):
         text = (
             f"the time ratio {time:.2f} follows the byte ratio {moved:.2f} and not the FLOP ratio "
@@ -153,8 +157,9 @@ def _explain_ratio(case: Case, measured: Measured, phases: Iterable[str]) -> str
     return text
 
 
-def near(a: float, b: float) -> bool:
-    return abs(math.log(a / b)) < math.log(NEAR)
+def _parts(case: Case, phases: Iterable[str]) -> tuple[list[Part], list[Part]]:
+    """What is below and what is above the line of a ratio."""
+    return [part(case, "forward")], [part(case, phase) for phase in phases]
 
 
 def rate(case: Case, phase: str) -> str:
@@ -185,6 +190,8 @@ def update_share(case: Case) -> Measured:
     why = _intensities(case, ("forward", "update"))
     if time is not None:
         why += f", so {show(numbers['flop'])} in FLOP is {show(time)} in time"
+    if bounds := departure(*_parts(case, ["update"]), numbers["flop"], time):
+        why += f": {bounds}"
     return Measured(str(case), **numbers, time=time, why=why)
 
 
@@ -225,9 +232,25 @@ def change(small_case: Case, large_case: Case) -> Measured:
         why=(
             f"the ratio goes from {show(small.flop)} to {show(large.flop)} in FLOP, from "
             f"{show(small.bytes)} to {show(large.bytes)} in bytes and from {show(small.time)} to "
-            f"{show(large.time)} in time"
+            f"{show(large.time)} in time{_explain_change(small_case, large_case, small, large)}"
         ),
     )
+
+
+def _explain_change(small_case: Case, large_case: Case, small: Measured, large: Measured) -> str:
+    """What the prediction makes of the change, where a ratio's time departs from its FLOP."""
+    parts = [_parts(case, (*BACKWARD, "update")) for case in (small_case, large_case)]
+    before, after = (quotient("predicted_s", *both) for both in parts)
+    ratios = (small.flop, large.flop, small.time, large.time)
+    if before is None or after is None or not all(ratios):
+        return ""
+    if near(small.time, small.flop) and near(large.time, large.flop):
+        return ""
+    flop, time = large.flop - small.flop, large.time - small.time
+    text = f"; in the prediction from {plain(before)} to {plain(after)}"
+    if abs(time - flop) < (NEAR - 1) * small.flop:
+        return text
+    return f"{text}, {account(flop, time, after - before)}"
 
 
 def growth(small: Case, large: Case, phase: str, *, per_example: bool = False) -> Measured:
@@ -247,6 +270,9 @@ def growth(small: Case, large: Case, phase: str, *, per_example: bool = False) -
     )
     if time is not None:
         why += f", and takes {si(rows[0]['median_s'])}s and {si(rows[1]['median_s'])}s"
+    ends = ([part(case, phase, f"batch {case.batch}")] for case in (small, large))
+    if bounds := departure(*ends, over("flop"), time, scale):
+        why += f"; {bounds}"
     return Measured(f"{small} to {large.batch}", **counts(over), time=time, why=why)
 
 
@@ -274,6 +300,10 @@ def layer_ratio(case: Case, *, first: bool) -> Measured:
         speeds = [si(summed("flop", *p) / summed("median_s", *p)) for p in (("forward",), phases)]
         why += f"; forward runs at {speeds[0]}FLOP/s and backward at {speeds[1]}FLOP/s"
     numbers = counts(lambda c: divide(summed(c, *phases), summed(c, "forward")))
+    peak = case.step.get("peak_flop_per_s")
+    of = {p: Part(p, [rows[p] for rows in layers.values() if p in rows], peak) for p in PASSES}
+    if bounds := departure([of["forward"]], [of[p] for p in phases], numbers["flop"], time):
+        why += f"; {bounds}"
     return Measured(f"{case}, {' + '.join(layers)}", **numbers, time=time, why=why)
 
 
@@ -282,8 +312,8 @@ def elementwise_share(case: Case) -> Measured:
 
     The nominal count leaves element-wise work out, so executed operations stand in for FLOP.
     """
-    words, phases = ("relu", "loss", "entropy"), ("forward", "backward_data", "backward_weights")
-    rows = [row for layer in case.layers.values() for p, row in layer.items() if p in phases]
+    words = ("relu", "loss", "entropy")
+    rows = [row for layer in case.layers.values() for p, row in layer.items() if p in PASSES]
     small = [row for row in rows if any(w in (row["layer_kind"] or "").lower() for w in words)]
     if not small:
         raise NotMeasured(f"{case} has no layer rows of ReLU or loss here")
@@ -296,7 +326,9 @@ def elementwise_share(case: Case) -> Measured:
     why = "nominal FLOP leave these layers out by definition, so executed operations are judged"
     if fused:
         why += f"; {', '.join(fused)} fused away, without a time"
-    time = paired(small, [case.phases[p] for p in phases if p in case.phases])
+    time = paired(small, [case.phases[p] for p in PASSES if p in case.phases])
+    if time is not None and (bound := limits([Part("this work", small)])):
+        why += f"; {bound}"
     return Measured(str(case), **(counts(over) | {"flop": None}), time=time, why=why)
 
 
@@ -363,18 +395,3 @@ def resnets(records: Records) -> Measured:
 def _cases_named(records: Records, start: str) -> list[Case]:
     names = records.steps["model_name"].unique(maintain_order=True)
     return [c for n in names if n.lower().startswith(start) for c in records.cases(n)]
-
-
-# ---- numbers in prose
-
-
-def show(value: float | None) -> str:
-    return "?" if value is None else f"{value:.3g}"
-
-
-def si(value: float) -> str:
-    """Three digits, a space and an SI prefix, ready for a unit: 3.4e11 is '340 G'."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g} "
-    power = min(max(math.floor(math.log10(abs(value)) / 3 + 1e-12), -4), 5)
-    return f"{value / 1000.0**power:.3g} {'pnµm kMGTP'[power + 4].strip()}"

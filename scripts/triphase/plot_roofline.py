@@ -18,7 +18,7 @@ import polars as pl
 
 from triphase import charts
 from triphase.expectations import phase_rows
-from triphase.measures import si
+from triphase.prose import si
 from triphase.records import Records, run_main
 
 NAME = "roofline"

@@ -164,10 +164,14 @@ class Records:
             ["case", "status", "reason"], keep="first", maintain_order=True
         )
 
+    def known_machine(self, setting: Setting) -> dict[str, Any]:
+        """Ceilings and calibration of this backend, as the file holds them; else empty."""
+        return self.context["triphase"].get("ceilings", {}).get(setting.backend, {})
+
     def ceilings(self, setting: Setting) -> list[dict[str, Any]]:
         """What was measured of this backend with these threads; empty where nothing is known."""
-        known = self.context["triphase"].get("ceilings", {}).get(setting.backend, {})
-        return [rate for rate in known.get("rates", []) if rate["threads"] == setting.threads]
+        rates = self.known_machine(setting).get("rates", [])
+        return [rate for rate in rates if rate["threads"] == setting.threads]
 
     @property
     def machine(self) -> str:

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fake_steps
-from fake_steps import DATA, FORWARD, UPDATE, WEIGHTS, case_rows, document, skipped_rows
+from fake_steps import DATA, FORWARD, UPDATE, WEIGHTS, case_rows, document, expected, skipped_rows
 from triphase import findings
 from triphase.claims import CLAIMS
-from triphase.measures import NotMeasured, at_depth, paired, per_parameter, ratio, si
+from triphase.measures import NotMeasured, at_depth, paired, per_parameter, ratio
+from triphase.prose import percent, plain, si
 from triphase.records import build, explain_invalid
 
 CLAIM_IDS = [claim.id for claim in CLAIMS]
@@ -96,10 +97,84 @@ def phase_sums(model: str, batch: int) -> dict[str, dict[str, int]]:
     return sums
 
 
-def test_a_memory_bound_ratio_is_explained_by_bytes(full_findings):
-    found = full_findings["others-dominate-small-batch"]
+def test_a_memory_bound_ratio_is_explained_by_bytes_where_no_ceilings_are_known(full_findings):
+    found = by_id(case_rows("OneNet", 1))["others-dominate-small-batch"]
     assert "follows the byte ratio 4.87 and not the FLOP ratio 3.00" in found["explanation"]
     assert found["verdict"] == "flop: confirmed; time: departs"
+    bounded = full_findings["others-dominate-small-batch"]
+    assert bounded["verdict"] == found["verdict"]
+    assert "byte ratio" not in bounded["explanation"]
+
+
+def test_a_ratio_that_departs_is_explained_by_bounds_and_prediction():
+    found = by_id(expected(case_rows("OneNet", 1, noise=0)))["others-dominate-small-batch"]
+    sums = phase_sums("OneNet", 1)
+    time = {p: fake_steps.seconds(costs, p) for p, costs in sums.items()}
+    slow = {p: time[p] * 400e9 / sums[p]["flop"] for p in sums}
+    above = (DATA, WEIGHTS, UPDATE)
+    predicted = sum(time[p] * fake_steps.PREDICTED[p] for p in above) / time[FORWARD]
+    share = (predicted - found["flop"]) / (found["time"] - found["flop"])
+    assert found["explanation"] == (
+        f"OneNet batch 1: 3.00 in FLOP and 4.87 in bytes is {found['time']:.2f} in time: "
+        f"forward is bound by memory and takes {slow[FORWARD]:.3g} times its arithmetic, "
+        f"backward_data by memory and {slow[DATA]:.3g} times, "
+        f"backward_weights by memory and {slow[WEIGHTS]:.3g} times, "
+        f"update by memory and {slow[UPDATE]:.3g} times; bounds alone give 4.87; "
+        f"the prediction gives {predicted:.2f}, {100 * share:.0f} % of the departure; "
+        "counted as executed operations the ratio is 2.49."
+    )
+
+
+def test_without_a_prediction_the_bounds_stand_alone():
+    rows = expected(case_rows("OneNet", 1))
+    for row in rows:
+        row.pop("predicted_s", None)
+    explanation = by_id(rows)["others-dominate-small-batch"]["explanation"]
+    assert "bounds alone give 4.87; counted as" in explanation
+    assert "prediction" not in explanation
+
+
+def test_a_time_ratio_that_follows_flop_needs_no_bounds(full_findings):
+    found = full_findings["first-dominates-large-batch"]
+    assert "bound by" in full_findings["first-dominates-small-batch"]["explanation"]
+    follows = [f for f in full_findings.values() if "time follows FLOP" in f["explanation"]]
+    assert follows
+    assert all("bound by" not in f["explanation"] for f in follows)
+    assert found["verdict"].startswith("flop: confirmed")
+
+
+def test_update_growth_and_change_are_explained_too(full_findings):
+    update = full_findings["conv-update-negligible"]["explanation"]
+    assert "update by memory" in update
+    assert "% of the departure" in update
+    growth = full_findings["passes-grow-with-batch"]["explanation"]
+    assert "; batch 1 is bound by memory and takes " in growth
+    assert ", batch 256 by compute and " in growth
+    assert "; in the prediction from " in full_findings["onenet-over-batch"]["explanation"]
+
+
+def test_old_files_are_explained_as_before_in_every_finding(full):
+    for row in full["benchmarks"]:
+        for key in ("roofline_s", "bound", "predicted_s", "mfu", "machine_speed"):
+            row.pop(key, None)
+    del full["context"]["triphase"]["ceilings"]
+    old = build(full)
+    found = findings.build(old)
+    assert not any("bound" in f["explanation"] for f in found)
+    assert not any("prediction" in f["explanation"] for f in found)
+    assert "Predictions" not in findings.markdown(found, old)
+
+
+def test_the_markdown_tells_the_errors_and_bounds_by_phase():
+    rows = expected(case_rows("OneNet", 1, noise=0)) + expected(case_rows("OneNet", 4, noise=0))
+    some = build(document(rows, ceilings=fake_steps.ceilings()))
+    text = findings.markdown(findings.build(some), some)
+    section = text.split("### Predictions and bounds\n")[1]
+    assert "fitted to 1376 rows of 64 cases" in section
+    assert "(there: median 20 %, 90th percentile 50 %)" in section
+    assert "| forward | 2 | 0 % | 0 % | memory 100 % |" in section
+    assert "| backward_data | 2 | 10 % | 10 % | memory 100 % |" in section
+    assert "| update | 2 | 50 % | 50 % | memory 100 % |" in section
 
 
 def test_flop_of_the_passes_grow_with_the_batch_and_those_of_the_update_do_not(full_findings):
@@ -301,3 +376,15 @@ def test_no_color_and_no_terminal_are_plain(full_findings, monkeypatch):
 )
 def test_si_prefixes(value, text):
     assert si(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(2.0, "2.00"), (0.0204, "0.02"), (0.0124, "0.012"), (0, "0.00")]
+)
+def test_small_ratios_keep_two_digits(value, text):
+    assert plain(value) == text
+
+
+@pytest.mark.parametrize(("share", "text"), [(0.237, "24 %"), (1.45, "145 %"), (-0.001, "0 %")])
+def test_percentages(share, text):
+    assert percent(share) == text
