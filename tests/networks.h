@@ -26,6 +26,11 @@ inline const std::vector<NamedNetwork>& small_networks() {
       {"one_input", R"({"name": "one_input", "input": {"shape": [1]}, "loss": {"kind": "mean_square"}, "layers": [
         {"name": "fc1", "kind": "linear", "out_features": 20}, {"name": "relu1", "kind": "relu"},
         {"name": "fc2", "kind": "linear", "out_features": 3}]})"},
+      {"wide", R"({"name": "wide", "input": {"shape": [3]}, "loss": {"kind": "softmax_cross_entropy"}, "layers": [
+        {"name": "fc1", "kind": "linear", "out_features": 150}, {"name": "relu1", "kind": "relu"},
+        {"name": "fc2", "kind": "linear", "out_features": 1030}, {"name": "relu2", "kind": "relu"},
+        {"name": "fc3", "kind": "linear", "out_features": 67, "bias": false},
+        {"name": "fc4", "kind": "linear", "out_features": 10}]})"},
       {"convnet",
        R"({"name": "convnet", "input": {"shape": [3, 21, 18]}, "loss": {"kind": "softmax_cross_entropy"}, "layers": [
         {"name": "conv1", "kind": "conv2d", "out_channels": 5, "kernel": 5, "stride": 2, "padding": 2, "bias": false},

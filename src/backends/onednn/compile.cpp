@@ -2,6 +2,7 @@
 // Compiling: the walk over the program, fusion into products, and the linear layers.
 #include "backends/onednn/kernels.h"
 #include "backends/onednn/plan.h"
+#include "backends/onednn/products.h"
 
 namespace triphase {
 
@@ -16,6 +17,16 @@ memory::desc transposed(const memory::desc& matrix) {
   const Dims strides = matrix.get_strides();
   return {Dims{dims[1], dims[0]}, memory::data_type::f32, Dims{strides[1], strides[0]}};
 }
+
+// Above as many rows a library's product, which also blocks over rows, has always been the faster.
+constexpr int64_t kMostOwnRows = 512;
+
+// A gradient of as many bytes is out of the caches before the update reads it, so that its stores may pass them.
+constexpr int64_t kStreamFrom = 32 << 20;
+
+bool may_use_own_products(const ProductShape& shape) { return have_products() && shape.rows <= kMostOwnRows; }
+
+float* floats(const memory& m) { return static_cast<float*>(m.get_data_handle()); }
 
 }  // namespace
 
@@ -149,9 +160,21 @@ void OnednnPlan::compile_matmul(int op, std::vector<int> ops, TensorId bias, Ten
   }
   product_args[DNNL_ARG_SCRATCHPAD] = scratch(product.scratchpad_desc());
   inner_args[DNNL_ARG_SCRATCHPAD] = scratch(inner.scratchpad_desc());
-  end({{"matmul:" + std::string(product.impl_info_str()), executes(dnnl::matmul(product), product_args)},
-       {"inner_product:" + std::string(inner.impl_info_str()),
-        executes(dnnl::inner_product_forward(inner), inner_args)}});
+  std::vector<Candidate> candidates = {
+      {"matmul:" + std::string(product.impl_info_str()), executes(dnnl::matmul(product), product_args)},
+      {"inner_product:" + std::string(inner.impl_info_str()),
+       executes(dnnl::inner_product_forward(inner), inner_args)}};
+  const ProductShape shape{x_desc.get_dims()[0], x_desc.get_dims()[1], features};
+  if (may_use_own_products(shape)) {
+    const memory own = scratch(vector_of(product_scratch(shape, options_.threads)));
+    candidates.push_back({"loop:product",
+                          [=, this] {
+                            product_forward(shape, floats(x_memory), data(w), bias == kNoTensor ? nullptr : data(bias),
+                                            relu, data(output), floats(own));
+                          },
+                          /*parts_weights=*/true});
+  }
+  end(std::move(candidates));
 }
 
 // dx = dy w.   dy: [N, K]  w: [K, C], column-major  dx: [N, C]
@@ -180,9 +203,18 @@ void OnednnPlan::compile_matmul_backward_data(int op) {
                            {DNNL_ARG_WEIGHTS, bind(w)},
                            {DNNL_ARG_DIFF_SRC, dx_memory},
                            {DNNL_ARG_SCRATCHPAD, scratch(inner.scratchpad_desc())}};
-  end({{"inner_product:" + std::string(inner.impl_info_str()),
-        executes(dnnl::inner_product_backward_data(inner), inner_args)},
-       {"matmul:" + std::string(product.impl_info_str()), executes(dnnl::matmul(product), product_args)}});
+  std::vector<Candidate> candidates = {
+      {"inner_product:" + std::string(inner.impl_info_str()),
+       executes(dnnl::inner_product_backward_data(inner), inner_args)},
+      {"matmul:" + std::string(product.impl_info_str()), executes(dnnl::matmul(product), product_args)}};
+  const ProductShape shape{dx_desc.get_dims()[0], dx_desc.get_dims()[1], dy_desc.get_dims()[1]};
+  if (may_use_own_products(shape)) {
+    const memory own = scratch(vector_of(product_scratch(shape, options_.threads)));
+    candidates.push_back(
+        {"loop:product", [=, this] { product_backward_data(shape, floats(dy_memory), data(w), data(dx), floats(own)); },
+         /*parts_weights=*/true});
+  }
+  end(std::move(candidates));
 }
 
 // dw = dyᵀ x, db = Σ_n dy.   dy: [N, K]  x: [N, C]  dw: [K, C], column-major, so computed as dwᵀ = xᵀ dy  db: [K]
@@ -226,13 +258,26 @@ void OnednnPlan::compile_matmul_backward_weights(int op, std::optional<int> bias
                              {DNNL_ARG_DST, bind(dw, transposed(dw_desc))},
                              {DNNL_ARG_SCRATCHPAD, scratch(product.scratchpad_desc())}};
   const auto run_product = executes(dnnl::matmul(product), product_args);
-  end({{"inner_product:" + std::string(inner.impl_info_str()),
-        executes(dnnl::inner_product_backward_weights(inner), inner_args)},
-       {"matmul:" + std::string(product.impl_info_str()), [=, this] {
-          run_product();
-          if (db == kNoTensor) return;
-          bias_gradient(static_cast<const float*>(dy_memory.get_data_handle()), data(db), rows, features);
-        }}});
+  std::vector<Candidate> candidates = {{"inner_product:" + std::string(inner.impl_info_str()),
+                                        executes(dnnl::inner_product_backward_weights(inner), inner_args)},
+                                       {"matmul:" + std::string(product.impl_info_str()), [=, this] {
+                                          run_product();
+                                          if (db != kNoTensor)
+                                            bias_gradient(floats(dy_memory), data(db), rows, features);
+                                        }}};
+  const ProductShape shape{rows, x_desc.get_dims()[1], features};
+  if (may_use_own_products(shape)) {
+    const memory own = scratch(vector_of(product_scratch(shape, options_.threads)));
+    const auto run_own = [=, this](Stores stores) {
+      product_backward_weights(shape, floats(x_memory), floats(dy_memory), data(dw),
+                               db == kNoTensor ? nullptr : data(db), stores, floats(own));
+    };
+    candidates.push_back({"loop:product", [=] { run_own(Stores::kCached); }, /*parts_weights=*/true});
+    if (layout(dw).bytes() >= kStreamFrom) {
+      candidates.push_back({"loop:product_streamed", [=] { run_own(Stores::kStreaming); }});
+    }
+  }
+  end(std::move(candidates));
 }
 
 }  // namespace triphase

@@ -17,6 +17,11 @@ namespace {
 
 constexpr int64_t kAlignment = 64;  // a cache line, and the widest vector
 
+// When candidates are timed.
+constexpr double kClearlyFaster = 0.95;
+constexpr double kEnough_s = 0.02;
+constexpr int kMostRounds = 15;
+
 std::byte* allocate_bytes(int64_t count) {
   constexpr int64_t kHugePage = 2 << 20;
   const int64_t alignment = count >= kHugePage ? kHugePage : kAlignment;
@@ -108,8 +113,8 @@ void OnednnPlan::allocate(uint64_t seed) {
     binding.memory.set_data_handle(binding.storage < 0 ? scratch_data + binding.offset
                                                        : storages_[static_cast<size_t>(binding.storage)].data);
   }
-  fill(/*only_replaced=*/false);
   choose_candidates();
+  fill(/*only_replaced=*/false);
 }
 
 void OnednnPlan::restore() {
@@ -241,9 +246,6 @@ void OnednnPlan::end(std::vector<Candidate> candidates) {
 }
 
 void OnednnPlan::choose_candidates() {
-  constexpr double kClearlyFaster = 0.95;
-  constexpr double kEnough_s = 0.02;
-  constexpr int kMostRounds = 15;
   for (size_t g = 0; g < candidates_.size(); ++g) {
     std::vector<Candidate>& candidates = candidates_[g];
     if (candidates.size() < 2) continue;
@@ -261,8 +263,45 @@ void OnednnPlan::choose_candidates() {
     for (size_t c = 1; c < candidates.size(); ++c) {
       if (best_s[c] < kClearlyFaster * best_s[chosen_[g]]) chosen_[g] = c;
     }
-    set_implementation(g, candidates[chosen_[g]].implementation);
   }
+  for (const Op& op : program_.ops) {
+    if (std::holds_alternative<Update>(op.kind)) choose_together(op);
+  }
+  for (size_t g = 0; g < candidates_.size(); ++g) set_implementation(g, candidates_[g][chosen_[g]].implementation);
+}
+
+void OnednnPlan::choose_together(const Op& update) {
+  constexpr int64_t kMostBytes = 8 << 20;  // beyond, a core's cache keeps nothing of a parameter
+  const TensorId w = update.inputs[0];
+  const int gradient_op = program_.tensor(update.inputs[1]).producer;
+  if (layout(w).bytes() > kMostBytes || !std::holds_alternative<MatMul>(op_at(gradient_op).kind)) return;
+  std::vector<int> ops = program_.tensor(w).readers;
+  ops.push_back(gradient_op);
+  std::vector<size_t> in_order;
+  for (const int op : ops) in_order.push_back(static_cast<size_t>(group_of_op_[static_cast<size_t>(op)]));
+  std::ranges::sort(in_order);
+  std::vector<size_t> alone;
+  std::vector<size_t> together;
+  for (const size_t g : in_order) {
+    const auto parted = std::ranges::find_if(candidates_[g], &Candidate::parts_weights);
+    alone.push_back(chosen_[g]);
+    together.push_back(parted == candidates_[g].end() ? chosen_[g]
+                                                      : static_cast<size_t>(parted - candidates_[g].begin()));
+  }
+  if (alone == together) return;
+  const auto run = [&](const std::vector<size_t>& choice) {
+    return seconds_of([&] {
+      for (size_t i = 0; i < in_order.size(); ++i) candidates_[in_order[i]][choice[i]].run();
+    });
+  };
+  double alone_s = 1e300;
+  double together_s = 1e300;
+  for (int round = 0; round < kMostRounds && (round < 2 || alone_s * round < kEnough_s); ++round) {
+    alone_s = std::min(alone_s, std::min(run(alone), run(alone)));  // the second finds what the first left
+    together_s = std::min(together_s, std::min(run(together), run(together)));
+  }
+  if (together_s >= kClearlyFaster * alone_s) return;
+  for (size_t i = 0; i < in_order.size(); ++i) chosen_[in_order[i]] = together[i];
 }
 
 }  // namespace triphase

@@ -63,6 +63,7 @@ class OnednnPlan : public HostPlan {
   struct Candidate {
     std::string implementation;
     std::function<void()> run;
+    bool parts_weights = false;  // among the threads as the update does, to find them in a core's own cache
   };
   // The group that is being compiled: its scratch and its traffic.
   struct Pending {
@@ -124,6 +125,8 @@ class OnednnPlan : public HostPlan {
   // Ends the pending group. Candidates of one group share its scratch and reorders.
   void end(std::vector<Candidate> candidates);
   void choose_candidates();
+  // Revises the choices for a parameter's products by timing them in a row with its update.
+  void choose_together(const Op& update);
   void fill(bool only_replaced);
   // Where the storages that do not outlast the step lie, in their order.
   Packing pack_transients() const;
