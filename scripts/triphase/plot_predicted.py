@@ -29,7 +29,7 @@ def build(records: Records) -> alt.TopLevelMixin:
         measured=pl.col("median_s"), predicted=pl.col("predicted_s"),
     )  # fmt: skip
     if rows.is_empty():
-        raise charts.NothingToPlot("no row has a prediction (predicted_s)")
+        raise charts.NothingToPlot("no row has a prediction; triphase_ceilings calibrates one")
     texts = {error["phase"]: percent(error) for error in errors(records)}
     rows = rows.with_columns(text=pl.col("phase").replace_strict(texts))
     low = min(rows["measured"].min(), rows["predicted"].min()) / 1.5

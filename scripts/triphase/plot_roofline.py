@@ -66,7 +66,7 @@ class Frame:
 def build(records: Records) -> alt.TopLevelMixin:
     ceilings = known_ceilings(records)
     if not ceilings:
-        raise charts.NothingToPlot("the file holds no ceilings of this backend, dtype and threads")
+        raise charts.NothingToPlot("no ceilings are known here; triphase_ceilings measures them")
     marks = points(records)
     if marks.is_empty():
         raise charts.NothingToPlot("no phase with FLOP ran")
