@@ -15,11 +15,12 @@ import polars as pl
 
 from triphase import charts
 from triphase.expectations import PHASES, errors, predictions
+from triphase.prose import percent
 from triphase.records import Records, run_main
 
 NAME = "predicted"
 BAND = 0.25  # shaded: so far off is still of use to explain a ratio
-SECONDS = "replace(replace(format(datum.value, '~s'), 'µ', ' µ'), 'm', ' m') + 's'"
+SECONDS = r"replace(format(datum.value, '~s'), /([nµm]?)$/, ' $1') + 's'"  # 100 µs, 1 s
 COLOURS = charts.PHASES | {"step": charts.BLACK}
 
 
@@ -30,7 +31,7 @@ def build(records: Records) -> alt.TopLevelMixin:
     )  # fmt: skip
     if rows.is_empty():
         raise charts.NothingToPlot("no row has a prediction; triphase_ceilings calibrates one")
-    texts = {error["phase"]: percent(error) for error in errors(records)}
+    texts = {error["phase"]: error_text(error) for error in errors(records)}
     rows = rows.with_columns(text=pl.col("phase").replace_strict(texts))
     low = min(rows["measured"].min(), rows["predicted"].min()) / 1.5
     high = max(rows["measured"].max(), rows["predicted"].max()) * 1.5
@@ -84,10 +85,10 @@ def build(records: Records) -> alt.TopLevelMixin:
     return charts.titled(chart, "Predicted and measured time by phase", caption)
 
 
-def percent(error: dict[str, Any]) -> str:
+def error_text(error: dict[str, Any]) -> str:
     """`forward: 12 %, 34 % (26)`"""
-    median, p90 = (f"{100 * error[key]:.2g}" for key in ("median", "p90"))
-    return f"{error['phase']}: {median} %, {p90} % ({error['rows']})"
+    median, p90 = percent(error["median"]), percent(error["p90"])
+    return f"{error['phase']}: {median}, {p90} ({error['rows']})"
 
 
 if __name__ == "__main__":

@@ -72,10 +72,11 @@ def build(records: Records) -> alt.TopLevelMixin:
         raise charts.NothingToPlot("no phase with FLOP ran")
     frame = framed(marks, ceilings)
     order, _, shapes = charts.families(marks["network"], ("LinearNet", "OneNet", "ConvNet"))
-    symbol = alt.Legend(symbolFillColor=charts.GREY, symbolStrokeColor=charts.GREY)
-    shape = alt.Shape("network:N", title="network", scale=shapes, sort=order, legend=symbol)
     present = [phase for phase in PHASES if phase in marks["phase"]]
-    panels = [panel(marks.filter(phase=phase), phase, ceilings, frame, shape) for phase in present]
+    panels = [
+        panel(marks.filter(phase=phase), phase, ceilings, frame, (order, shapes))
+        for phase in present
+    ]
     chart = alt.concat(*panels, columns=2, spacing=28)
     steps = records.steps.filter(pl.col("median_s").is_not_null())
     key = (
@@ -143,15 +144,20 @@ def framed(marks: pl.DataFrame, ceilings: list[Ceiling]) -> Frame:
     ridge = [max(roofs) / slowest] if roofs and slowest else []
     return Frame(
         left=marks["intensity"].min() / 2,
-        right=2 * max(marks["intensity"].max(), *ridge, 1),
+        right=2 * max([marks["intensity"].max(), *ridge]),
         bottom=marks["flop_per_s"].min() / 2,
-        top=2.6 * max(marks["flop_per_s"].max(), *roofs),
+        top=2.6 * max([marks["flop_per_s"].max(), *roofs]),
     )
 
 
 def panel(
-    marks: pl.DataFrame, phase: str, ceilings: list[Ceiling], frame: Frame, shape: alt.Shape
+    marks: pl.DataFrame,
+    phase: str,
+    ceilings: list[Ceiling],
+    frame: Frame,
+    networks: tuple[list[str], alt.Scale],
 ) -> alt.LayerChart:
+    order, shapes = networks
     x = alt.X(
         "intensity:Q",
         title="FLOP per byte (nominal FLOP, planned traffic)",
@@ -178,13 +184,15 @@ def panel(
     for roof in (c.value for c in ceilings if c.of in ROOFS):
         _, height = frame.pixel(frame.left, roof)
         taken.append((0, height - 3, WIDTH, height + 3))
-    dots = alt.Chart(marks).mark_point(
-        filled=True, size=80, opacity=0.9, stroke="white", strokeWidth=0.8,
-        color=charts.PHASES[phase],
-    )  # fmt: skip
-    tooltip = ["model", "batch", "optimizer", "bound", "intensity", "flop_per_s"]
     layers = [*lines, *(part for text in texts for part in text.drawn())]
-    layers.append(dots.encode(x=x, y=y, shape=shape, tooltip=tooltip))
+    tooltip = ["model", "batch", "optimizer", "bound", "intensity", "flop_per_s"]
+    # Grey below, for a legend that is of no phase; the phase's colour over it.
+    for colour in (charts.GREY, charts.PHASES[phase]):
+        dots = alt.Chart(marks).mark_point(
+            filled=True, size=80, opacity=1, stroke="white", strokeWidth=0.8, color=colour
+        )
+        named = alt.Shape("network:N", title="network", scale=shapes, sort=order)
+        layers.append(dots.encode(x=x, y=y, shape=named, tooltip=tooltip))
     layers += [part for text in labels(rows, spots, taken) for part in text.drawn()]
     title = alt.TitleParams(phase, fontSize=14, anchor="start", offset=6)
     return alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=title)

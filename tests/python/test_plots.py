@@ -282,6 +282,27 @@ def test_slopes_end_at_the_highest_roof_and_roofs_start_at_the_steepest_slope():
     assert slope == [(0.1, 2.5e9), (16, 400e9)]
 
 
+@pytest.mark.parametrize(
+    "kernels", [("gemm",), ("read",), ("gemm", "convolution"), ("read", "gemm")]
+)
+@pytest.mark.parametrize("cases", [[("OneNet", 1)], [("ConvNet", 4), ("LinearNet", 64)]])
+def test_a_roofline_is_drawn_from_what_ceilings_there_are(kernels, cases, tmp_path):
+    known = ceilings()
+    rates = known["onednn"]["rates"]
+    known["onednn"]["rates"] = [rate for rate in rates if rate["kernel"] in kernels]
+    rows = [expected(case_rows(*case)) for case in cases]
+    chart = plot_roofline.build(build(document(*rows, ceilings=known)))
+    assert charts.save(chart, tmp_path / "roofline", ("svg",))
+
+
+def test_ceilings_of_another_dtype_or_without_rates_give_no_lines():
+    known = ceilings()
+    known["onednn"]["rates"] = [r for r in known["onednn"]["rates"] if r.get("dtype") == "bf16"]
+    rows = expected(case_rows("OneNet", 1))
+    with pytest.raises(charts.NothingToPlot):
+        plot_roofline.build(build(document(rows, ceilings=known)))
+
+
 positions = st.tuples(
     st.floats(0, plot_roofline.WIDTH, width=32), st.floats(0, plot_roofline.HEIGHT, width=32)
 )
@@ -312,6 +333,15 @@ def test_the_predictions_plot_tells_the_errors_by_phase_and_for_the_step():
         "update: 50 %, 50 % (1)",
     ]
     assert shown["update"]["predicted"] == pytest.approx(1.5 * shown["update"]["measured"])
+
+
+def test_ticks_of_time_have_a_space_before_their_unit(tmp_path, full_records):
+    (path,) = charts.draw(
+        "predicted", plot.PLOTS["predicted"].build, full_records, tmp_path, ("svg",)
+    )
+    text = path.read_text()
+    for tick in (">100 µs<", ">10 ms<", ">1 s<"):
+        assert tick in text
 
 
 def test_a_plot_per_setting_has_the_setting_in_its_file_name(tmp_path):
