@@ -209,16 +209,21 @@ std::optional<double> Machine::interpolated(const std::string& kernel, double wo
   return below == nullptr ? std::nullopt : std::optional(below->value);
 }
 
-std::string Machine::level(double working_set_bytes) const {
-  const Ceiling* nearest = nullptr;
-  const auto distance = [&](const Ceiling& c) {
-    return std::abs(std::log(std::max(working_set_bytes, 1.0) / static_cast<double>(c.working_set_bytes)));
-  };
+std::vector<Machine::Share> Machine::shares(double working_set_bytes) const {
+  const Ceiling* below = nullptr;
   for (const Ceiling& c : ceilings_) {
-    if (c.level.empty()) continue;
-    if (nearest == nullptr || distance(c) < distance(*nearest)) nearest = &c;
+    if (c.kernel != "read") continue;
+    const auto set = static_cast<double>(c.working_set_bytes);
+    if (working_set_bytes <= set) {
+      if (below == nullptr) return {{c.level, 1, set}};
+      const auto from = static_cast<double>(below->working_set_bytes);
+      const double beyond = std::log(working_set_bytes / from) / std::log(set / from);
+      return {{below->level, 1 - beyond, from}, {c.level, beyond, set}};
+    }
+    below = &c;
   }
-  return nearest == nullptr ? "memory" : nearest->level;
+  if (below == nullptr) return {};
+  return {{below->level, 1, static_cast<double>(below->working_set_bytes)}};
 }
 
 }  // namespace triphase

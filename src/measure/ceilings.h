@@ -85,8 +85,14 @@ class Machine {
   // Bytes a second of read, write, stream, copy or update over a working set: between the measured ones linear in the
   // logarithms, beyond them as at the nearest.
   std::optional<double> bytes_per_s(const std::string& kernel, double working_set_bytes) const;
-  // The level that a working set lies in: the one whose measured set is nearest in ratio.
-  std::string level(double working_set_bytes) const;
+  // How much of a working set is found in which level: between two measured sets by the logarithm of the distance to
+  // each, so that a set somewhat beyond a cache is still found there for the most part.
+  struct Share {
+    std::string level;
+    double share = 0;
+    double working_set_bytes = 0;  // at which that level was measured
+  };
+  std::vector<Share> shares(double working_set_bytes) const;
 
  private:
   std::optional<double> interpolated(const std::string& kernel, double working_set_bytes) const;

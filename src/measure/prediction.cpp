@@ -138,6 +138,9 @@ std::vector<double> edges_s(const StepProgram& program, const Op& op, double flo
 constexpr double kLinesBeforePrefetch = 256;
 constexpr double kLineBytes = 64;
 
+// Whether its results pass the caches by.
+bool streams(const Group& group) { return group.implementation.ends_with("_streamed"); }
+
 Demand demand_of(const StepProgram& program, const Group& group, const std::vector<Access>& accesses,
                  const Machine& machine) {
   const Op& op = main_op(program, group);
@@ -148,21 +151,25 @@ Demand demand_of(const StepProgram& program, const Group& group, const std::vect
   Demand demand{op.layer, op.phase, family_of(program, group), 0, {}, 0, {}};
   demand.flop_s =
       static_cast<double>(contracts ? total.flop_unpadded : total.flop_executed) / *machine.flop_per_s(peak, "f32");
-  double read_s = 0;
-  double write_s = 0;
   double start_s = 0;
   for (const Access& access : accesses) {
-    const char* kernel = update ? "update" : access.write ? "write" : "read";
-    const double s = access.bytes / *machine.bytes_per_s(kernel, access.distance_bytes);
-    (access.write ? write_s : read_s) += s;
-    demand.level_s[machine.level(access.distance_bytes)] += s;
+    const char* kernel = update ? "update" : !access.write ? "read" : streams(group) ? "stream" : "write";
+    for (const Machine::Share& part : machine.shares(access.distance_bytes)) {
+      const auto rate = machine.bytes_per_s(kernel, part.working_set_bytes);
+      demand.level_s[part.level] += part.share * access.bytes / rate.value_or(*machine.bytes_per_s("write", 1));
+    }
     start_s +=
         std::min(access.bytes / kLineBytes, kLinesBeforePrefetch) * *machine.latency_s("load", access.distance_bytes);
   }
   if (!accesses.empty()) demand.latency_s = *machine.latency_s("call");
+  const auto level_s = [&](const char* level) {
+    const auto found = demand.level_s.find(level);
+    return found == demand.level_s.end() ? 0 : found->second;
+  };
   demand.terms_s = edges_s(program, op, demand.flop_s);
   demand.terms_s.insert(demand.terms_s.end(),
-                        {demand.flop_s, read_s, write_s, start_s, demand.latency_s, *machine.latency_s("fork_join")});
+                        {demand.flop_s, level_s("L1") + level_s("L2"), level_s("L3"), level_s("memory"), start_s,
+                         demand.latency_s, *machine.latency_s("fork_join")});
   return demand;
 }
 

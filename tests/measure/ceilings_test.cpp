@@ -128,12 +128,21 @@ TEST(Machine, interpolates_between_working_sets_in_the_logarithms_and_stays_beyo
   EXPECT_NEAR(*machine.latency_s("load", 1000 * std::sqrt(1000)), 1e-8, 1e-15);
 }
 
-TEST(Machine, names_the_nearest_level) {
+TEST(Machine, finds_a_working_set_in_the_two_levels_around_it) {
   const Machine machine(levels(), 1);
-  EXPECT_EQ(machine.level(1), "L1");
-  EXPECT_EQ(machine.level(9000), "L1");
-  EXPECT_EQ(machine.level(11000), "L3");
-  EXPECT_EQ(machine.level(1e9), "memory");
+  const auto text = [&](double set) {
+    std::string result;
+    for (const Machine::Share& part : machine.shares(set)) {
+      result += part.level + " " + std::to_string(static_cast<int>(std::lround(100 * part.share))) + " ";
+    }
+    return result;
+  };
+  EXPECT_EQ(text(1), "L1 100 ");
+  EXPECT_EQ(text(1000), "L1 100 ");
+  EXPECT_EQ(text(10000), "L1 50 L3 50 ");
+  EXPECT_EQ(text(100000), "L1 0 L3 100 ");
+  EXPECT_EQ(text(1e9), "memory 100 ");
+  EXPECT_TRUE(Machine().shares(1).empty());
 }
 
 TEST(Machine, knows_the_ceilings_of_its_threads_alone) {
