@@ -366,7 +366,9 @@ int64_t product_scratch(const ProductShape& shape, int threads) {
 
 void product_forward(const ProductShape& shape, const float* x, const float* w, const float* b, bool relu, float* y,
                      float* scratch) {
-  const auto [rows, inputs, features] = shape;
+  const int64_t rows = shape.rows;  // clang has no structured bindings within a parallel region
+  const int64_t inputs = shape.inputs;
+  const int64_t features = shape.features;
 #pragma omp parallel if (!is_small(shape))
   {
     const int thread = omp_get_thread_num();
@@ -420,7 +422,9 @@ void product_backward_data(const ProductShape& shape, const float* dy, const flo
 
 void product_backward_weights(const ProductShape& shape, const float* x, const float* dy, float* dw, float* db,
                               Stores stores, float* scratch) {
-  const auto [rows, inputs, features] = shape;
+  const int64_t rows = shape.rows;
+  const int64_t inputs = shape.inputs;
+  const int64_t features = shape.features;
   const bool stream = stores == Stores::kStreaming && features % kLanes == 0;
   const bool packs = rows > kMostRows && parts_inputs(shape);
 #pragma omp parallel if (!is_small(shape))
