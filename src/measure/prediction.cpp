@@ -206,7 +206,9 @@ std::vector<double> nonnegative_least_squares(const std::vector<std::map<size_t,
 std::string family_of(const StepProgram& program, const Group& group) {
   const Op& op = main_op(program, group);
   const std::string phase(to_string(op.phase));
-  if (std::holds_alternative<MatMul>(op.kind)) return "linear " + phase;
+  if (std::holds_alternative<MatMul>(op.kind)) {
+    return "linear " + phase + (group.implementation.starts_with("loop:") ? " by loop" : "");
+  }
   if (convolution_of(op.kind)) return "convolution " + phase;
   if (const auto* update = std::get_if<Update>(&op.kind)) return "update " + std::string(name_of(update->optimizer));
   return std::string(name_of(op.kind));
