@@ -38,6 +38,16 @@ inline const std::vector<NamedNetwork>& small_networks() {
         {"name": "conv2", "kind": "conv2d", "out_channels": 18, "kernel_size": [3, 2], "padding": [1, 0]},
         {"name": "relu2", "kind": "relu"}, {"name": "average", "kind": "global_avg_pool2d"},
         {"name": "flatten", "kind": "flatten"}, {"name": "fc", "kind": "linear", "out_features": 4}]})"},
+      {"pool_of_relu",
+       R"({"name": "pool_of_relu", "input": {"shape": [3, 17, 15]}, "loss": {"kind": "mean_square"}, "layers": [
+        {"name": "conv1", "kind": "conv2d", "out_channels": 32, "kernel": 3, "padding": 1},
+        {"name": "relu1", "kind": "relu"},
+        {"name": "pool1", "kind": "max_pool2d", "kernel": 3, "stride": 2, "padding": 1},
+        {"name": "conv2", "kind": "conv2d", "out_channels": 19, "kernel": 3, "padding": 1},
+        {"name": "relu2", "kind": "relu"},
+        {"name": "pool2", "kind": "max_pool2d", "kernel_size": [2, 3], "stride": [2, 1]},
+        {"name": "sum", "kind": "add", "inputs": ["pool2", "pool2"]},
+        {"name": "relu3", "kind": "relu"}, {"name": "pool3", "kind": "max_pool2d", "kernel": 2, "stride": 3}]})"},
       {"conv_to_linear",
        R"({"name": "conv_to_linear", "input": {"shape": [2, 9, 9]}, "loss": {"kind": "softmax_cross_entropy"}, "layers": [
         {"name": "conv1", "kind": "conv2d", "out_channels": 17, "kernel": 3, "padding": 1},

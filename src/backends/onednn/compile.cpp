@@ -70,6 +70,7 @@ void OnednnPlan::compile() {
                    [&](const AddBias&) { throw Unimplemented("a bias apart from a product"); },
                    [&](const MaxPool2d& kind) { compile_pool(op, kind.window, dnnl::algorithm::pooling_max); },
                    [&](const MaxPool2dBackward& kind) {
+                     if (compile_pool_and_relu_backward(op)) return;
                      compile_pool_backward(op, kind.window, dnnl::algorithm::pooling_max);
                    },
                    [&](const AvgPool2d& kind) {

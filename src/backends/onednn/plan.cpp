@@ -61,7 +61,14 @@ dnnl::primitive_attr primitive_attributes(bool relu) {
 }
 
 OnednnPlan::OnednnPlan(const StepProgram& program, const CompileOptions& options)
-    : HostPlan(program), options_(options), places_(program.tensors.size()), group_of_op_(program.ops.size(), -1) {
+    : HostPlan(program),
+      options_(options),
+      places_(program.tensors.size()),
+      group_of_op_(program.ops.size(), -1),
+      kept_until_(program.tensors.size(), -1) {
+  for (int op = 0; op < static_cast<int>(program.ops.size()); ++op) {
+    if (const auto pair = pool_and_relu(program, op)) kept_until_[static_cast<size_t>(pair->output)] = op;
+  }
   omp_set_num_threads(options.threads);
   flush_denormals();
   compile();
@@ -71,7 +78,9 @@ OnednnPlan::OnednnPlan(const StepProgram& program, const CompileOptions& options
     Storage& storage = storages_[static_cast<size_t>(place(id).storage)];
     const Tensor& tensor = program.tensor(id);
     if (tensor.producer < 0 || id == program.loss) storage.persistent = true;
-    for (const int reader : tensor.readers) {
+    std::vector<int> readers = tensor.readers;
+    if (const int last = last_read(id); last >= 0) readers.push_back(last);
+    for (const int reader : readers) {
       storage.life.last = std::max(storage.life.last, group_of_op_[static_cast<size_t>(reader)]);
     }
   }
@@ -176,11 +185,16 @@ void OnednnPlan::put(TensorId id, const dnnl::memory::desc& desc, TensorId alias
   storages_.push_back({{slot.layout->bytes(), group_index(), group_index()}});
 }
 
+int OnednnPlan::last_read(TensorId id) const {
+  const std::vector<int>& readers = program_.tensor(id).readers;
+  return std::max(readers.empty() ? -1 : readers.back(), kept_until_[static_cast<size_t>(id)]);
+}
+
 bool OnednnPlan::dies_at(TensorId id, int op) const {
   for (TensorId other = 0; other < static_cast<TensorId>(places_.size()); ++other) {
     if (place(other).storage != place(id).storage) continue;
     const Tensor& tensor = program_.tensor(other);
-    if (tensor.producer < 0 || (!tensor.readers.empty() && tensor.readers.back() > op)) return false;
+    if (tensor.producer < 0 || last_read(other) > op) return false;
   }
   return true;
 }

@@ -23,6 +23,16 @@ class Unimplemented : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// A max-pool of a ReLU's output, whose backward may run together with the ReLU's.
+struct PoolAndRelu {
+  TensorId input = kNoTensor;   // of the pool
+  TensorId output = kNoTensor;  // of the pool
+  int relu_backward = -1;       // an op
+};
+
+// That of a max-pool's backward op where no other op reads the gradient between the two.
+std::optional<PoolAndRelu> pool_and_relu(const StepProgram& program, int pool_backward);
+
 // The caller's scratchpad, and a ReLU on the result where asked.
 dnnl::primitive_attr primitive_attributes(bool relu = false);
 
@@ -89,6 +99,8 @@ class OnednnPlan : public HostPlan {
   // pool_and_norm.cpp
   void compile_pool(int op, const Window& window, dnnl::algorithm algorithm);
   void compile_pool_backward(int op, const Window& window, dnnl::algorithm algorithm);
+  // Compiles a max-pool's backward with that of the ReLU before it, if the layouts are such that an own loop can.
+  bool compile_pool_and_relu_backward(int op);
   void compile_batch_norm(int op);
   void compile_batch_norm_backward(int op);
   // elementwise.cpp
@@ -104,6 +116,8 @@ class OnednnPlan : public HostPlan {
 
   // Gives a tensor its layout and a storage of its own, or that of `alias`.
   void put(TensorId id, const dnnl::memory::desc& desc, TensorId alias = kNoTensor);
+  // The last op to read a tensor, by the program or because this backend fuses others; -1 if none.
+  int last_read(TensorId id) const;
   // Whether nothing reads `id`'s storage after `op`, so that the op may write over it.
   bool dies_at(TensorId id, int op) const;
   // The stored elements, once allocated; f32 unless said.
@@ -138,6 +152,7 @@ class OnednnPlan : public HostPlan {
   std::vector<Storage> storages_;
   std::vector<Binding> bindings_;
   std::vector<int> group_of_op_;
+  std::vector<int> kept_until_;  // by tensor: an op that reads it beside those that the program says, or -1
   std::vector<std::vector<Candidate>> candidates_;  // by group
   std::vector<size_t> chosen_;                      // by group
   Pending pending_;

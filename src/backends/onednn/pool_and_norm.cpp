@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiling pooling and batch normalisation, in whatever layout their input has.
 #include "backends/onednn/plan.h"
+#include "backends/onednn/pool_gradient.h"
 
 namespace triphase {
 
@@ -34,9 +35,61 @@ dnnl::pooling_forward::primitive_desc forward_desc(const dnnl::engine& engine, c
           primitive_attributes()};
 }
 
+// A gradient of as many bytes is out of the caches before it is read.
+constexpr int64_t kStreamFrom = 8 << 20;
+
 const auto kAffine = dnnl::normalization_flags::use_scale | dnnl::normalization_flags::use_shift;
 
 }  // namespace
+
+std::optional<PoolAndRelu> pool_and_relu(const StepProgram& program, int pool_backward) {
+  const Op& op = program.ops[static_cast<size_t>(pool_backward)];
+  if (!std::holds_alternative<MaxPool2dBackward>(op.kind)) return {};
+  const Op& pool = program.ops[static_cast<size_t>(program.tensor(op.inputs[1]).producer)];
+  const std::vector<int>& readers = program.tensor(op.outputs[0]).readers;
+  if (readers.size() != 1) return {};
+  const Op& reader = program.ops[static_cast<size_t>(readers[0])];
+  if (!std::holds_alternative<ReluBackward>(reader.kind) || reader.phase != op.phase) return {};
+  if (reader.inputs[0] != op.outputs[0] || reader.inputs[1] != pool.inputs[0]) return {};
+  return PoolAndRelu{pool.inputs[0], pool.outputs[0], readers[0]};
+}
+
+bool OnednnPlan::compile_pool_and_relu_backward(int op) {
+  const auto pair = pool_and_relu(program_, op);
+  if (!pair || !have_pool_gradient()) return false;
+  const auto& kind = std::get<MaxPool2dBackward>(op_at(op).kind);
+  const TensorId dy = op_at(op).inputs[0];
+  const TensorId tap = op_at(op).inputs[1];
+  const TensorId dx = op_at(pair->relu_backward).outputs[0];
+  const Shape& y_shape = program_.tensor(dy).type.shape;
+  const auto blocked = [](const Shape& shape, memory::data_type type) {
+    return memory::desc(shape, type, memory::format_tag::nChw16c);
+  };
+  const memory::desc y_desc = blocked(y_shape, memory::data_type::f32);
+  if (layout(pair->input).desc() != blocked(kind.x_shape, memory::data_type::f32) ||
+      layout(pair->output).desc() != y_desc || layout(tap).desc() != blocked(y_shape, memory::data_type::u8) ||
+      kind.window.dilation != std::array<int64_t, 2>{1, 1} ||
+      kind.x_shape[3] + 2 * kind.window.padding[1] + kind.window.kernel[1] > kMostPoolWidth) {
+    return false;
+  }
+  begin({op, pair->relu_backward});
+  put(dx, layout(pair->input).desc());
+  for (const TensorId id : {dy, tap, pair->output, dx}) touch(id);
+  const memory dy_memory = bind_as(dy, y_desc);
+  const auto candidate = [&](const char* name, bool stream) {
+    const PoolGradient gradient{kind.window, kind.x_shape, y_shape, stream};
+    return Candidate{name, [=, this] {
+                       gradient(static_cast<const float*>(dy_memory.get_data_handle()), data(pair->output),
+                                reinterpret_cast<const uint8_t*>(bytes(tap)), data(dx));
+                     }};
+  };
+  std::vector<Candidate> candidates = {candidate("loop:max_pool_and_relu_backward", false)};
+  if (layout(dx).bytes() >= kStreamFrom) {
+    candidates.push_back(candidate("loop:max_pool_and_relu_backward_streamed", true));
+  }
+  end(std::move(candidates));
+  return true;
+}
 
 void OnednnPlan::compile_pool(int op, const Window& window, dnnl::algorithm algorithm) {
   const TensorId x = op_at(op).inputs[0];
