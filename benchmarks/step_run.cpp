@@ -3,6 +3,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <iostream>
 
 #include "bin/signals.h"
@@ -249,6 +250,19 @@ void StepRun::print_table() const {
                number("ratio_time"), number("ratio_flop_with_update"), number("ratio_time_with_update")});
   }
   std::cout << "\n" << table.text();
+  size_t above = 0;
+  double most = 0;
+  for (const Done& done : done_) {
+    for (const Json& row : done.rows) {
+      above += row.contains("above_ceiling");
+      most = std::max(most, row.value("above_ceiling", 0.0));
+    }
+  }
+  if (above > 0) {
+    std::cout << "\n"
+              << above << " layers' phases ran above their ceiling, by up to " << fixed(100 * (most - 1), 0)
+              << " %: the machine was faster than its gauge told, or their bytes came from nearer than was taken.\n";
+  }
   if (!problems.empty()) std::cout << "\n" << problems;
   constexpr double kBusy = 100;
   if (const auto switches = median(switches_per_s); switches && *switches > kBusy) {

@@ -94,7 +94,7 @@ def known_ceilings(records: Records) -> list[Ceiling]:
         if rate["kernel"] in ROOFS and rate.get("dtype") == setting.dtype:
             found[rate["kernel"]] = Ceiling(rate["kernel"], rate["value"])
         elif rate["kernel"] == "read" and rate.get("level") in SLOPES:
-            found[rate["level"]] = Ceiling(rate["level"], rate["value"])
+            found.setdefault(rate["level"], Ceiling(rate["level"], rate["value"]))
     return [found[of] for of in DASHES if of in found]
 
 

@@ -15,9 +15,8 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-constexpr double kClearly = 1.05;     // of the ceiling: less may be the gauge's noise
-constexpr double kShortestS = 50e-6;  // shorter times are latency's, and the clock's
-constexpr int kGaugeShare = 8;        // of the available memory the gauge takes at most one in so many
+constexpr double kClearly = 1.05;  // of the ceiling: less may be the gauge's noise
+constexpr int kGaugeShare = 8;     // of the available memory the gauge takes at most one in so many
 
 std::string name_of(const Ceiling& c) {
   return c.kernel + (c.dtype.empty() ? "" : " " + c.dtype) + (c.level.empty() ? "" : " " + c.level);
@@ -77,11 +76,7 @@ Expectation KnownMachines::expectation(const std::string& backend, const StepPro
 }
 
 const Json* KnownMachines::above_ceiling(const std::vector<Json>& rows) {
-  const auto excess = [](const Json& row) {
-    if (!row.contains("layer") || !row.contains("roofline_s") || row["bound"] == "latency") return 0.0;
-    const double s = row.value("median_s", 0.0);
-    return s < kShortestS ? 0.0 : row["roofline_s"].get<double>() / s;
-  };
+  const auto excess = [](const Json& row) { return row.value("above_ceiling", 0.0); };
   const auto most = std::ranges::max_element(rows, {}, excess);
   return most != rows.end() && excess(*most) > kClearly ? &*most : nullptr;
 }
@@ -93,13 +88,14 @@ std::string KnownMachines::remeasure(const std::string& backend, const Json& bec
   const ProbeOptions quick{3, 0.05};
   const std::vector<Ceiling> again = measure_ceilings(*std::get<std::unique_ptr<Backend>>(made), entry.known.threads,
                                                       available_memory_bytes() / 2, quick, {});
-  const double excess = because["roofline_s"].get<double>() / because["median_s"].get<double>();
+  const double excess = because["above_ceiling"].get<double>();
   entry.remeasured = {{"row", because["name"]}, {"of_its_ceiling", excess}, {"risen", Json::array()}};
   std::string text = because["name"].get<std::string>() + " ran at " + fixed(100 * excess, 0) + " % of its ceiling (" +
                      because["bound"].get<std::string>() + "). Ceilings measured again:";
   for (Ceiling& c : entry.known.ceilings) {
     const auto now = std::ranges::find_if(again, [&](const Ceiling& other) {
-      return other.kernel == c.kernel && other.dtype == c.dtype && other.level == c.level && other.threads == c.threads;
+      return name_of(other) == name_of(c) && other.threads == c.threads &&
+             (c.level.empty() || other.working_set_bytes == c.working_set_bytes);
     });
     if (now == again.end() || c.kernel.starts_with("gauge_")) continue;
     if (c.latency ? now->value >= c.value : now->value <= c.value) continue;

@@ -26,7 +26,7 @@ class KnownMachines {
   // What a measurement is set against; empty where nothing is known.
   Expectation expectation(const std::string& backend, const StepProgram& program, const Measurement& measured) const;
 
-  // The row of a layer that took the least of what its ceiling allows, where that is clearly too little; else null.
+  // The row that is the farthest above its ceiling, where that is clearly too far; else null.
   static const nlohmann::ordered_json* above_ceiling(const std::vector<nlohmann::ordered_json>& rows);
   // Measures the ceilings once more, once a run, and keeps the higher of each. Says what came of it; empty if it was
   // done before.

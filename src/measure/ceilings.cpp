@@ -85,7 +85,8 @@ bool is_gauge(const std::string& kernel) { return kernel.starts_with("gauge_"); 
 void keep_best(std::vector<Ceiling>& all, Ceiling added) {
   for (Ceiling& have : all) {
     const bool same = have.kernel == added.kernel && have.dtype == added.dtype && have.level == added.level &&
-                      have.threads == added.threads;
+                      have.threads == added.threads &&
+                      (have.level.empty() || have.working_set_bytes == added.working_set_bytes);
     if (!same) continue;
     if (better(added, have)) have = std::move(added);
     return;

@@ -202,9 +202,10 @@ int64_t cache_bytes(int name, int64_t otherwise) {
 }
 
 // Working sets within each level, and well beyond the one before: half of a core's own caches; of the shared one four
-// times what the cores' own hold; of memory four times what the caches hold, where the machine has as much.
+// times what the cores' own hold, and as much more of it as there is, since its far end is slower and others use it
+// too; of memory four times what the caches hold, where the machine has as much.
 struct WorkingSets {
-  int64_t l1, l2, l3, memory;
+  int64_t l1, l2, l3, far_l3, memory;
 };
 
 WorkingSets working_sets(int threads) {
@@ -212,7 +213,7 @@ WorkingSets working_sets(int threads) {
   const int64_t l2 = cache_bytes(_SC_LEVEL2_CACHE_SIZE, 1 << 20);
   const int64_t l3 = cache_bytes(_SC_LEVEL3_CACHE_SIZE, 32 << 20);
   const int64_t installed = sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
-  return {threads * l1 / 2, threads * l2 / 2, std::min(l3 / 2, 4 * threads * l2),
+  return {threads * l1 / 2, threads * l2 / 2, std::min(l3 / 2, 4 * threads * l2), std::min(l3 / 2, 32 * threads * l2),
           std::min(4 * (l3 + threads * l2), installed / 8)};
 }
 
@@ -235,10 +236,14 @@ std::vector<ProbeGroup> onednn_probes(int threads) {
   // Apart, because matrix instructions lower the clock for a while.
   groups.push_back({128 << 20, [] { return arithmetic(memory::data_type::f32); }});
   if (has_fast_bf16()) groups.push_back({128 << 20, [] { return arithmetic(memory::data_type::bf16); }});
-  for (const auto& [level, bytes] :
-       {std::pair("L1", sets.l1), {"L2", sets.l2}, {"L3", sets.l3}, {"memory", sets.memory}}) {
-    groups.push_back({2 * bytes, [level, bytes] { return movement(level, bytes); }});
-  }
+  const auto add = [&](const char* level, int64_t bytes) {
+    groups.push_back({2 * bytes, [=] { return movement(level, bytes); }});
+  };
+  add("L1", sets.l1);
+  add("L2", sets.l2);
+  add("L3", sets.l3);
+  if (sets.far_l3 > 2 * sets.l3) add("L3", sets.far_l3);
+  add("memory", sets.memory);
   return groups;
 }
 

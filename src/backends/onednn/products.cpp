@@ -47,7 +47,8 @@ constexpr int64_t kChunkFloats = 32 * 1024;  // of weights that every row uses i
 constexpr int64_t kWideChunk = 32;           // inputs of such a chunk where features are many
 constexpr int64_t kMostChunk = 128;          // and where they are few
 constexpr int64_t kBlockRow = kMostChunk + kLanes;
-constexpr int64_t kInputBlock = 64;  // inputs whose gradients one packed panel of dy serves at a time
+constexpr int64_t kFarFloats = 8 << 20;  // weights of this many are in memory, or as good as
+constexpr int64_t kInputBlock = 64;      // inputs whose gradients one packed panel of dy serves at a time
 
 int64_t rounded_up(int64_t count) { return (count + kLanes - 1) / kLanes * kLanes; }
 
@@ -181,6 +182,16 @@ void transpose(__m512* in) {
 
 __mmask16 lanes(int64_t count) { return static_cast<__mmask16>((1u << std::clamp<int64_t>(count, 0, kLanes)) - 1); }
 
+// Asks for rows [first, first + depth) of b, which lies in memory, while what is there already is computed with: the
+// hardware follows too few rows at once to do so itself.
+void prefetch(const float* b, int64_t b_depth, int64_t first, int64_t depth, int64_t columns) {
+  for (int64_t d = first; d < first + depth; ++d) {
+    for (int64_t v = 0; v < columns; v += kLanes) {
+      _mm_prefetch(reinterpret_cast<const char*>(b + d * b_depth + v), _MM_HINT_T1);
+    }
+  }
+}
+
 // packed[d, 0..columns) = b[d, ...], rows of kPanel.
 void pack(const float* b, int64_t b_depth, int64_t depth, int64_t columns, float* packed) {
   for (int64_t d = 0; d < depth; ++d) {
@@ -198,6 +209,7 @@ void accumulate_forward(const ProductShape& shape, Range inputs, const float* x,
   const auto [rows, count, features] = shape;
   const bool packs_x = rows > kMostRows;
   const bool packs_w = packs_x && features >= 1024;
+  const bool is_far = count * features >= kFarFloats;
   const int64_t chunk = packs_w ? kWideChunk : std::clamp<int64_t>(kChunkFloats / features, 8, kMostChunk);
   const int64_t width = packs_x ? kPanel : tile_columns(rows);
   float* const x_block = panel + kWideChunk * kPanel;
@@ -207,6 +219,9 @@ void accumulate_forward(const ProductShape& shape, Range inputs, const float* x,
     for (int64_t k = 0; k < features; k += width) {
       const int64_t columns = std::min(width, features - k);
       const float* b = w + c * features + k;
+      if (is_far && c + depth < inputs.end) {
+        prefetch(b, features, depth, std::min(chunk, inputs.end - c - depth), columns);
+      }
       if (packs_w) pack(b, features, depth, columns, panel);
       for (int64_t n = 0; n < rows; n += kMostRows) {
         const Tile tile = {.a = packs_x ? x_block + n * kBlockRow : x + n * count + c,
