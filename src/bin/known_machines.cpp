@@ -100,10 +100,9 @@ std::string KnownMachines::remeasure(const std::string& backend, const Json& bec
     if (now == again.end() || c.kernel.starts_with("gauge_")) continue;
     if (c.latency ? now->value >= c.value : now->value <= c.value) continue;
     entry.remeasured["risen"].push_back({{"kernel", name_of(c)}, {"from", c.value}, {"to", now->value}});
-    text +=
-        " " + name_of(c) +
-        (c.latency ? duration(c.value) + " to " + duration(now->value) : " " + si(c.value) + " to " + si(now->value)) +
-        ";";
+    text += " " + name_of(c) +
+            (c.latency ? duration(c.value) + " to " + duration(now->value) : si(c.value) + " to " + si(now->value)) +
+            ";";
     c = *now;
   }
   if (entry.remeasured["risen"].empty()) return text + " none is higher now, so where its bytes come from is misjudged";
