@@ -66,9 +66,9 @@ void StepRun::select(const std::vector<int>& indices, int repetitions) {
 void StepRun::start() {
   std::vector<std::string> notes;
   machines_.emplace(flags_.ceilings, flags_.selection.backends, flags_.threads, notes);
-  for (const std::string& note : notes) progress_.note(note);
   if (flags_.max_memory.empty()) options_.max_memory_bytes = available_memory_bytes() / 10 * 9;
   journal_.emplace(flags_.out, what_results_depend_on(), flags_.resume);
+  for (const std::string& note : notes) progress_.note(note);
 }
 
 std::string StepRun::outcome(const Journal::Rows& rows) {

@@ -173,6 +173,14 @@ Demand demand_of(const StepProgram& program, const Group& group, const std::vect
   return demand;
 }
 
+constexpr const char* kByLoop = " by loop";
+
+// The family of the same product by the library, or by our own loop: better than none where one was never seen.
+std::string other_formulation(const std::string& family) {
+  const size_t at = family.rfind(kByLoop);
+  return at == std::string::npos ? family + kByLoop : family.substr(0, at);
+}
+
 // Minimises |A x - b|² over x >= 0, A given by rows, by descent along one coordinate after the other.
 std::vector<double> nonnegative_least_squares(const std::vector<std::map<size_t, double>>& rows,
                                               const std::vector<double>& targets, size_t unknowns) {
@@ -207,7 +215,7 @@ std::string family_of(const StepProgram& program, const Group& group) {
   const Op& op = main_op(program, group);
   const std::string phase(to_string(op.phase));
   if (std::holds_alternative<MatMul>(op.kind)) {
-    return "linear " + phase + (group.implementation.starts_with("loop:") ? " by loop" : "");
+    return "linear " + phase + (group.implementation.starts_with("loop:") ? kByLoop : "");
   }
   if (convolution_of(op.kind)) return "convolution " + phase;
   if (const auto* update = std::get_if<Update>(&op.kind)) return "update " + std::string(name_of(update->optimizer));
@@ -245,7 +253,8 @@ Roofline roofline(const std::vector<const Demand*>& demands) {
 std::optional<double> predicted_s(const std::vector<const Demand*>& demands, const Factors& factors) {
   double total_s = 0;
   for (const Demand* demand : demands) {
-    const auto found = factors.find(demand->family);
+    auto found = factors.find(demand->family);
+    if (found == factors.end()) found = factors.find(other_formulation(demand->family));
     if (found == factors.end() || found->second.size() != demand->terms_s.size()) return {};
     total_s += std::inner_product(found->second.begin(), found->second.end(), demand->terms_s.begin(), 0.0);
   }

@@ -51,7 +51,7 @@ Roofline roofline(const std::vector<const Demand*>& demands);
 // By family, a factor for each of its terms.
 using Factors = std::map<std::string, std::vector<double>>;
 
-// Absent where a family has no factors.
+// Absent where a family has no factors, nor the same product in its other formulation.
 std::optional<double> predicted_s(const std::vector<const Demand*>& demands, const Factors& factors);
 
 // A stretch of work that was measured, to fit factors to.

@@ -156,6 +156,13 @@ TEST(Prediction, is_absent_for_a_family_that_was_never_seen) {
   EXPECT_FALSE(predicted_s({&a}, {{"a", {1}}}));  // of an older form
 }
 
+TEST(Prediction, of_a_product_takes_the_factors_of_its_other_formulation_where_it_has_none) {
+  const Demand loop = demand("linear forward by loop", {1, 2});
+  const Demand library = demand("linear forward", {1, 2});
+  EXPECT_DOUBLE_EQ(*predicted_s({&loop}, {{"linear forward", {3, 0.5}}}), 4);
+  EXPECT_DOUBLE_EQ(*predicted_s({&library}, {{"linear forward by loop", {3, 0.5}}}), 4);
+}
+
 TEST(Calibration, finds_planted_factors_again_behind_a_tenth_of_outliers) {
   const Factors planted = {{"a", {1.5, 0, 20}}, {"b", {0.25, 3}}};
   std::mt19937 random(5);

@@ -85,11 +85,9 @@ def test_a_file_holds_every_kind_of_ceiling_with_its_unit(measured: Path) -> Non
         if "ci95_low" in rate:
             assert rate["ci95_low"] <= rate["value"] <= rate["ci95_high"]
     assert document["calibration"]["cases"] == 3
-    assert set(document["calibration"]["factors"]) >= {
-        "linear forward",
-        "update sgd",
-        "relu_backward",
-    }
+    families = document["calibration"]["factors"]
+    assert set(families) >= {"update sgd", "relu_backward"}
+    assert any(family.startswith("linear forward") for family in families)
 
 
 def test_levels_that_need_more_memory_are_left_out(measured: Path) -> None:
