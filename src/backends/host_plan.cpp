@@ -1,14 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/host_plan.h"
 
-#include <chrono>
+#include "core/clock.h"
 
 namespace triphase {
-namespace {
-
-double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
-}  // namespace
 
 void HostPlan::add_group(Group group, std::function<void()> run) {
   const Op& op = program_.ops[static_cast<size_t>(group.ops.front())];

@@ -18,10 +18,6 @@ namespace {
 constexpr double kClearly = 1.05;  // of the ceiling: less may be the gauge's noise
 constexpr int kGaugeShare = 8;     // of the available memory the gauge takes at most one in so many
 
-std::string name_of(const Ceiling& c) {
-  return c.kernel + (c.dtype.empty() ? "" : " " + c.dtype) + (c.level.empty() ? "" : " " + c.level);
-}
-
 }  // namespace
 
 KnownMachines::KnownMachines(const std::string& choice, const std::vector<std::string>& backends, int threads,
@@ -92,18 +88,10 @@ std::string KnownMachines::remeasure(const std::string& backend, const Json& bec
   entry.remeasured = {{"row", because["name"]}, {"of_its_ceiling", excess}, {"risen", Json::array()}};
   std::string text = because["name"].get<std::string>() + " ran at " + fixed(100 * excess, 0) + " % of its ceiling (" +
                      because["bound"].get<std::string>() + "). Ceilings measured again:";
-  for (Ceiling& c : entry.known.ceilings) {
-    const auto now = std::ranges::find_if(again, [&](const Ceiling& other) {
-      return name_of(other) == name_of(c) && other.threads == c.threads &&
-             (c.level.empty() || other.working_set_bytes == c.working_set_bytes);
-    });
-    if (now == again.end() || c.kernel.starts_with("gauge_")) continue;
-    if (c.latency ? now->value >= c.value : now->value <= c.value) continue;
-    entry.remeasured["risen"].push_back({{"kernel", name_of(c)}, {"from", c.value}, {"to", now->value}});
-    text += " " + name_of(c) +
-            (c.latency ? duration(c.value) + " to " + duration(now->value) : si(c.value) + " to " + si(now->value)) +
-            ";";
-    c = *now;
+  for (const auto& [was, is] : raise_ceilings(entry.known.ceilings, again)) {
+    entry.remeasured["risen"].push_back({{"kernel", name_of(was)}, {"from", was.value}, {"to", is.value}});
+    const auto text_of = [](const Ceiling& c) { return c.latency ? duration(c.value) : si(c.value); };
+    text += " " + name_of(was) + " " + text_of(was) + " to " + text_of(is) + ";";
   }
   if (entry.remeasured["risen"].empty()) return text + " none is higher now, so where its bytes come from is misjudged";
   text.back() = '.';

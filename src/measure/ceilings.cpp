@@ -2,10 +2,10 @@
 #include "measure/ceilings.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 
+#include "core/clock.h"
 #include "stats/order.h"
 
 namespace triphase {
@@ -13,30 +13,29 @@ namespace {
 
 constexpr double kSampleS = 2e-4;  // shorter runs are repeated to fill it: far above the clock's resolution
 
-double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
-
 struct Series {
   Probe probe;
   int64_t repeats = 1;
   std::vector<double> best_s;  // by pass
 };
 
-double run_s(const Probe& probe, int64_t repeats) {
-  const double begin_s = now_s();
+double run_s(const Probe& probe, int64_t repeats, const std::function<double()>& clock) {
+  const double begin_s = clock();
   for (int64_t i = 0; i < repeats; ++i) probe.run();
-  return (now_s() - begin_s) / static_cast<double>(repeats);
+  return (clock() - begin_s) / static_cast<double>(repeats);
 }
 
 // The best of a few runs of each probe in turn, there and back again so that a drift reaches all alike.
-void take_pass(std::vector<Series>& group, double budget_s) {
+void take_pass(std::vector<Series>& group, const ProbeOptions& options) {
   constexpr int kFewest = 2;
   constexpr int kMost = 50;
   for (Series& series : group) series.best_s.push_back(std::numeric_limits<double>::infinity());
-  const auto take = [](Series& series) {
-    series.best_s.back() = std::min(series.best_s.back(), run_s(series.probe, series.repeats));
+  const auto take = [&](Series& series) {
+    series.best_s.back() = std::min(series.best_s.back(), run_s(series.probe, series.repeats, options.clock));
   };
-  const double begin_s = now_s();
-  for (int round = 0; round < kFewest || (round < kMost && now_s() - begin_s < budget_s); ++round) {
+  const double begin_s = options.clock();
+  const auto time_left = [&] { return options.clock() - begin_s < options.seconds_per_group; };
+  for (int round = 0; round < kFewest || (round < kMost && time_left()); ++round) {
     if (round % 2 == 0) {
       std::ranges::for_each(group, take);
     } else {
@@ -81,13 +80,16 @@ bool better(const Ceiling& a, const Ceiling& b) { return a.latency ? a.value < b
 
 bool is_gauge(const std::string& kernel) { return kernel.starts_with("gauge_"); }
 
+// Whether they differ in shape alone.
+bool same_limit(const Ceiling& a, const Ceiling& b) {
+  return a.kernel == b.kernel && a.dtype == b.dtype && a.level == b.level && a.threads == b.threads &&
+         (a.level.empty() || a.working_set_bytes == b.working_set_bytes);
+}
+
 // Of ceilings that differ in shape alone the best.
 void keep_best(std::vector<Ceiling>& all, Ceiling added) {
   for (Ceiling& have : all) {
-    const bool same = have.kernel == added.kernel && have.dtype == added.dtype && have.level == added.level &&
-                      have.threads == added.threads &&
-                      (have.level.empty() || have.working_set_bytes == added.working_set_bytes);
-    if (!same) continue;
+    if (!same_limit(have, added)) continue;
     if (better(added, have)) have = std::move(added);
     return;
   }
@@ -109,14 +111,14 @@ std::vector<Ceiling> measure_ceilings(Backend& backend, int threads, int64_t max
     for (Probe& probe : group.make()) {
       if (keep_on && !keep_on()) return {};
       probe.run();  // loads, touches, wakes threads
-      const double once_s = std::max(run_s(probe, 2), 1e-9);
+      const double once_s = std::max(run_s(probe, 2, options.clock), 1e-9);
       groups.back().push_back({std::move(probe), std::max<int64_t>(1, std::llround(kSampleS / once_s)), {}});
     }
   }
   for (int pass = 0; pass < options.passes; ++pass) {
     for (std::vector<Series>& group : groups) {
       if (keep_on && !keep_on()) return {};
-      take_pass(group, options.seconds_per_group);
+      take_pass(group, options);
       if (gauge) readings.push_back(gauge->rates());
     }
   }
@@ -143,7 +145,7 @@ std::map<std::string, double> Gauge::rates() const {
   std::map<std::string, double> result;
   for (const Probe& probe : probes_) {
     if (probe.kernel == "gauge_cache") probe.run();  // brings its data to where it is to be found
-    result[probe.kernel] = probe.work / run_s(probe, 1);
+    result[probe.kernel] = probe.work / run_s(probe, 1, now_s);
   }
   return result;
 }
@@ -163,12 +165,42 @@ Speed speed_of(const Readings& readings, const std::vector<Ceiling>& ceilings, i
   return {factor("gauge_arithmetic"), factor("gauge_cache"), factor("gauge_memory")};
 }
 
+Ceiling at_speed(Ceiling ceiling, const Speed& speed) {
+  const double rate = ceiling.level == "memory" ? speed.memory : ceiling.level == "L3" ? speed.cache : speed.arithmetic;
+  const double factor = ceiling.latency ? 1 / rate : rate;
+  ceiling.value *= factor;
+  ceiling.best *= factor;
+  if (ceiling.ci95) ceiling.ci95 = Interval{ceiling.ci95->low * factor, ceiling.ci95->high * factor};
+  return ceiling;
+}
+
+std::string name_of(const Ceiling& c) {
+  return c.kernel + (c.dtype.empty() ? "" : " " + c.dtype) + (c.level.empty() ? "" : " " + c.level);
+}
+
+std::vector<std::pair<Ceiling, Ceiling>> raise_ceilings(std::vector<Ceiling>& known,
+                                                        const std::vector<Ceiling>& again) {
+  std::vector<std::pair<Ceiling, Ceiling>> raised;
+  for (Ceiling& have : known) {
+    if (is_gauge(have.kernel)) continue;
+    const auto now = std::ranges::find_if(again, [&](const Ceiling& other) { return same_limit(have, other); });
+    if (now == again.end()) continue;
+    Readings reading(1);  // how fast the machine was the second time
+    for (const Ceiling& c : again) {
+      if (is_gauge(c.kernel) && c.threads == have.threads) reading[0][c.kernel] = c.value;
+    }
+    const Speed speed = speed_of(reading, known, have.threads);
+    const Ceiling then = at_speed(*now, {1 / speed.arithmetic, 1 / speed.cache, 1 / speed.memory});
+    if (!better(then, have)) continue;
+    raised.emplace_back(have, then);
+    have = then;
+  }
+  return raised;
+}
+
 Machine::Machine(const std::vector<Ceiling>& ceilings, int threads, const Speed& speed) {
   for (const Ceiling& c : ceilings) {
-    if (c.threads != threads || is_gauge(c.kernel)) continue;
-    const double factor = c.level == "memory" ? speed.memory : c.level == "L3" ? speed.cache : speed.arithmetic;
-    ceilings_.push_back(c);
-    ceilings_.back().value = c.latency ? c.value / factor : c.value * factor;
+    if (c.threads == threads && !is_gauge(c.kernel)) ceilings_.push_back(at_speed(c, speed));
   }
   std::ranges::stable_sort(ceilings_, {}, &Ceiling::working_set_bytes);
 }
@@ -194,37 +226,35 @@ std::optional<double> Machine::bytes_per_s(const std::string& kernel, double wor
   return interpolated(kernel, working_set_bytes);
 }
 
-std::optional<double> Machine::interpolated(const std::string& kernel, double working_set_bytes) const {
+std::optional<Machine::Between> Machine::around(const std::string& kernel, double working_set_bytes) const {
   const Ceiling* below = nullptr;
   for (const Ceiling& c : ceilings_) {
     if (c.kernel != kernel) continue;
     const auto set = static_cast<double>(c.working_set_bytes);
     if (working_set_bytes <= set) {
-      if (below == nullptr) return c.value;
+      if (below == nullptr) return Between{&c, &c, 0};
       const auto from = static_cast<double>(below->working_set_bytes);
-      const double share = std::log(working_set_bytes / from) / std::log(set / from);
-      return below->value * std::pow(c.value / below->value, share);
-    }
-    below = &c;
-  }
-  return below == nullptr ? std::nullopt : std::optional(below->value);
-}
-
-std::vector<Machine::Share> Machine::shares(double working_set_bytes) const {
-  const Ceiling* below = nullptr;
-  for (const Ceiling& c : ceilings_) {
-    if (c.kernel != "read") continue;
-    const auto set = static_cast<double>(c.working_set_bytes);
-    if (working_set_bytes <= set) {
-      if (below == nullptr) return {{c.level, 1, set}};
-      const auto from = static_cast<double>(below->working_set_bytes);
-      const double beyond = std::log(working_set_bytes / from) / std::log(set / from);
-      return {{below->level, 1 - beyond, from}, {c.level, beyond, set}};
+      return Between{below, &c, std::log(working_set_bytes / from) / std::log(set / from)};
     }
     below = &c;
   }
   if (below == nullptr) return {};
-  return {{below->level, 1, static_cast<double>(below->working_set_bytes)}};
+  return Between{below, below, 0};
+}
+
+std::optional<double> Machine::interpolated(const std::string& kernel, double working_set_bytes) const {
+  const auto found = around(kernel, working_set_bytes);
+  if (!found) return {};
+  return found->below->value * std::pow(found->above->value / found->below->value, found->share);
+}
+
+std::vector<Machine::Share> Machine::shares(double working_set_bytes) const {
+  const auto found = around("read", working_set_bytes);
+  if (!found) return {};
+  const auto& [below, above, share] = *found;
+  std::vector<Share> result = {{below->level, 1 - share, static_cast<double>(below->working_set_bytes)}};
+  if (below != above) result.push_back({above->level, share, static_cast<double>(above->working_set_bytes)});
+  return result;
 }
 
 }  // namespace triphase

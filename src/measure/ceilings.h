@@ -11,9 +11,11 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backends/backend.h"
+#include "core/clock.h"
 #include "stats/interval.h"
 
 namespace triphase {
@@ -33,8 +35,9 @@ struct Ceiling {
 };
 
 struct ProbeOptions {
-  int passes = 7;                  // below 6 there is no interval
-  double seconds_per_group = 0.2;  // of a pass
+  int passes = 7;                         // below 6 there is no interval
+  double seconds_per_group = 0.2;         // of a pass
+  std::function<double()> clock = now_s;  // tests have their own
 };
 
 // Runs the probes of a backend on so many threads. Groups are left out that need more than what `max_memory_bytes`
@@ -70,6 +73,16 @@ using Readings = std::vector<std::map<std::string, double>>;
 // The median of readings beside the rates among the ceilings; 1 where either is missing.
 Speed speed_of(const Readings& readings, const std::vector<Ceiling>& ceilings, int threads);
 
+// The ceiling of a machine that runs at `speed`, of one that was measured at speed 1.
+Ceiling at_speed(Ceiling ceiling, const Speed& speed);
+
+// "gemm f32", "read L3".
+std::string name_of(const Ceiling& ceiling);
+
+// Replaces each of the `known` ceilings that was better when measured `again`, both at the speed of the known ones, and
+// gives those replaced as they were and as they are. Gauges stay as they were.
+std::vector<std::pair<Ceiling, Ceiling>> raise_ceilings(std::vector<Ceiling>& known, const std::vector<Ceiling>& again);
+
 // The machine as a step on so many threads sees it. Rates that were not measured are absent.
 class Machine {
  public:
@@ -95,6 +108,14 @@ class Machine {
   std::vector<Share> shares(double working_set_bytes) const;
 
  private:
+  // Where a working set lies among those that a kernel was measured over: `share` of the way from one to the next, in
+  // logarithms; both are the same at either end. Absent where the kernel was never measured.
+  struct Between {
+    const Ceiling* below;
+    const Ceiling* above;
+    double share;
+  };
+  std::optional<Between> around(const std::string& kernel, double working_set_bytes) const;
   std::optional<double> interpolated(const std::string& kernel, double working_set_bytes) const;
 
   std::vector<Ceiling> ceilings_;  // of these threads, by working set

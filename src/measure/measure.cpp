@@ -4,18 +4,16 @@
 #include <sys/resource.h>
 
 #include <array>
-#include <chrono>
 #include <cstdio>
 #include <new>
 
+#include "core/clock.h"
 #include "core/error.h"
 
 namespace triphase {
 namespace {
 
 constexpr double kTinyLearningRate = 1e-12;
-
-double wall_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 struct ProcessUsage {
   double cpu_s = 0;
@@ -41,7 +39,7 @@ constexpr double kBetweenReadingsS = 0.1;  // so that they take about a tenth of
 
 void run(const StepProgram& program, Backend& backend, const MeasureOptions& options, const StageProgress& progress,
          Measurement& result) {
-  const double begin_s = wall_s();
+  const double begin_s = now_s();
   const auto stop = [&](std::string_view stage) {
     if (progress(stage, nullptr)) return false;
     result.reason = "interrupted before it was measured";
@@ -69,7 +67,7 @@ void run(const StepProgram& program, Backend& backend, const MeasureOptions& opt
   result.groups = plan.groups();  // formulations are chosen by now
   if (stop("verify")) return;
   result.verification = verify(program, plan, options.verify, options.seed);
-  result.setup_s = wall_s() - begin_s;
+  result.setup_s = now_s() - begin_s;
   if (!result.verification.ok()) {
     result.status = Status::kFailed;
     result.reason = result.verification.failure;
@@ -78,16 +76,16 @@ void run(const StepProgram& program, Backend& backend, const MeasureOptions& opt
   if (stop("sample")) return;
   plan.set_learning_rate(kTinyLearningRate);
   const ProcessUsage before = process_usage();
-  const double sample_begin_s = wall_s();
+  const double sample_begin_s = now_s();
   double read_s = sample_begin_s;
   result.samples = sample(plan, options.sampling, [&](const Samples& so_far) {
-    if (options.gauge != nullptr && wall_s() - read_s > kBetweenReadingsS) {
+    if (options.gauge != nullptr && now_s() - read_s > kBetweenReadingsS) {
       result.readings.push_back(options.gauge->rates());
-      read_s = wall_s();
+      read_s = now_s();
     }
     return progress("sample", &so_far);
   });
-  const double elapsed_s = wall_s() - sample_begin_s;
+  const double elapsed_s = now_s() - sample_begin_s;
   const ProcessUsage after = process_usage();
   if (elapsed_s > 0) {
     result.cpu_share = (after.cpu_s - before.cpu_s) / elapsed_s;

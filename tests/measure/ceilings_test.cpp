@@ -1,29 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// How ceilings come out of probes, and what the machine that they describe answers. Probes here do no work: nothing
-// depends on how fast they run.
+// How ceilings come out of probes, and what the machine that they describe answers. Probes here do no work and move a
+// clock of their own: nothing depends on how fast they run.
 #include "measure/ceilings.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <set>
+
+#include "rates.h"
 
 namespace triphase {
 namespace {
 
-void wait_us(int us) {
-  const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(us);
-  while (std::chrono::steady_clock::now() < end) {
-  }
-}
-
-Probe probe(std::string kernel, std::string dtype, std::string level, int64_t set, double work, bool latency = false,
-            int us = 2) {
-  return {std::move(kernel), std::move(dtype), std::move(level), "shape", set, work, latency, [us] { wait_us(us); }};
-}
-
-// Offers what a test gives it.
+// Offers what a test gives it, and runs in its own time.
 class FakeBackend : public Backend {
  public:
   std::vector<ProbeGroup> groups;
@@ -36,46 +26,102 @@ class FakeBackend : public Backend {
   }
   std::vector<ProbeGroup> probes(int) override { return groups; }
   ProbeGroup gauge(int) override { return gauges; }
+
+  // One whose runs take so many seconds each, in turn.
+  Probe probe(std::string kernel, std::string level, double work, std::vector<double> run_s) {
+    const bool latency = kernel == "load";
+    return {std::move(kernel),
+            "",
+            std::move(level),
+            "shape",
+            64,
+            work,
+            latency,
+            [this, run_s = std::move(run_s), next = size_t{0}]() mutable {
+              time_s_ += run_s[next];
+              next = (next + 1) % run_s.size();
+            }};
+  }
+
+  // As few runs as there can be.
+  ProbeOptions options() {
+    return {7, 0.0, [this] { return time_s_; }};
+  }
+
+ private:
+  double time_s_ = 0;
 };
 
-const ProbeOptions kQuick{7, 0.0};
+constexpr double kRunS = 0.5;  // longer than what is repeated to fill a sample
 
-TEST(Ceilings, hold_each_kernel_once_with_an_interval_and_the_shape_that_did_more) {
+TEST(Ceilings, hold_each_kernel_once_with_the_shape_that_did_more) {
   FakeBackend backend;
-  backend.groups = {{1, [] {
-                       std::vector<Probe> all = {probe("gemm", "f32", "", 10, 1.0), probe("gemm", "f32", "", 20, 1e6),
-                                                 probe("gemm", "bf16", "", 10, 5.0)};
+  backend.groups = {{1, [&] {
+                       std::vector<Probe> all = {backend.probe("gemm", "", 10, {kRunS}),
+                                                 backend.probe("gemm", "", 40, {kRunS}),
+                                                 backend.probe("gemm", "", 20, {kRunS})};
                        all[1].shape = "large";
+                       all[2].dtype = "bf16";
                        return all;
                      }}};
-  const std::vector<Ceiling> found = measure_ceilings(backend, 3, 100, kQuick, {});
+  const std::vector<Ceiling> found = measure_ceilings(backend, 3, 100, backend.options(), {});
   ASSERT_EQ(found.size(), 2u);
   EXPECT_EQ(found[0].shape, "large");
   EXPECT_EQ(found[0].threads, 3);
   EXPECT_EQ(found[0].passes, 7u);
-  ASSERT_TRUE(found[0].ci95);
-  EXPECT_LE(found[0].ci95->low, found[0].value);
-  EXPECT_GE(found[0].ci95->high, found[0].value);
-  EXPECT_GE(found[0].best, found[0].ci95->high);
+  EXPECT_DOUBLE_EQ(found[0].value, 80);
   EXPECT_EQ(found[1].dtype, "bf16");
+  EXPECT_DOUBLE_EQ(found[1].value, 40);
+}
+
+// Three runs before the first pass, then two a pass: the passes' bests are 7/8, 6/8 ... 1/8 seconds, out of order.
+TEST(Ceilings, are_the_median_of_the_passes_bests_between_the_ends_of_its_interval) {
+  FakeBackend backend;
+  const std::vector<double> best_s = {0.625, 0.25, 0.875, 0.125, 0.75, 0.375, 0.5};
+  std::vector<double> run_s = {1, 1, 1};
+  for (const double s : best_s) run_s.insert(run_s.end(), {s, 1});
+  backend.groups = {{1, [&] { return std::vector{backend.probe("read", "L1", 8, run_s)}; }}};
+  const std::vector<Ceiling> found = measure_ceilings(backend, 1, 100, backend.options(), {});
+  ASSERT_EQ(found.size(), 1u);
+  EXPECT_DOUBLE_EQ(found[0].value, 8 / 0.5);
+  ASSERT_TRUE(found[0].ci95);
+  EXPECT_DOUBLE_EQ(found[0].ci95->low, 8 / 0.875);
+  EXPECT_DOUBLE_EQ(found[0].ci95->high, 8 / 0.125);
+  EXPECT_DOUBLE_EQ(found[0].best, 8 / 0.125);
 }
 
 TEST(Ceilings, of_latency_are_seconds_of_one_and_the_best_is_the_least) {
   FakeBackend backend;
-  backend.groups = {{1, [] { return std::vector{probe("load", "", "L1", 64, 100, true, 50)}; }}};
-  const std::vector<Ceiling> found = measure_ceilings(backend, 1, 100, kQuick, {});
+  std::vector<double> run_s = {1, 1, 1, 0.25, 1};  // the first pass; one second each in the others
+  run_s.resize(17, 1);
+  backend.groups = {{1, [&] { return std::vector{backend.probe("load", "L1", 100, run_s)}; }}};
+  const std::vector<Ceiling> found = measure_ceilings(backend, 1, 100, backend.options(), {});
   ASSERT_EQ(found.size(), 1u);
   EXPECT_TRUE(found[0].latency);
-  EXPECT_GE(found[0].best, 50e-6 / 100);  // a run waits that long
-  EXPECT_LE(found[0].best, found[0].value);
+  EXPECT_DOUBLE_EQ(found[0].value, 0.01);
+  EXPECT_DOUBLE_EQ(found[0].best, 0.0025);
+}
+
+TEST(Ceilings, repeat_what_is_too_short_for_the_clock) {
+  FakeBackend backend;
+  int runs = 0;
+  Probe probe = backend.probe("read", "L1", 1, {1e-6});
+  probe.run = [&runs, run = probe.run] {
+    ++runs;
+    run();
+  };
+  backend.groups = {{1, [&] { return std::vector{probe}; }}};
+  const std::vector<Ceiling> found = measure_ceilings(backend, 1, 100, backend.options(), {});
+  EXPECT_NEAR(found.at(0).value, 1e6, 1);
+  EXPECT_NEAR(runs, 3 + 7 * 2 * 200, 7 * 2);  // to fill 0.2 ms
 }
 
 TEST(Ceilings, leave_out_groups_beyond_the_memory_and_never_make_them) {
   FakeBackend backend;
-  backend.groups = {{60, [] { return std::vector{probe("read", "", "L1", 10, 1)}; }},
+  backend.groups = {{60, [&] { return std::vector{backend.probe("read", "L1", 1, {kRunS})}; }},
                     {60, []() -> std::vector<Probe> { throw std::logic_error("made"); }},
-                    {40, [] { return std::vector{probe("read", "", "memory", 1000, 1)}; }}};
-  const std::vector<Ceiling> found = measure_ceilings(backend, 1, 100, kQuick, {});
+                    {40, [&] { return std::vector{backend.probe("read", "memory", 1, {kRunS})}; }}};
+  const std::vector<Ceiling> found = measure_ceilings(backend, 1, 100, backend.options(), {});
   ASSERT_EQ(found.size(), 2u);
   EXPECT_EQ(found[0].level, "L1");
   EXPECT_EQ(found[1].level, "memory");
@@ -83,17 +129,17 @@ TEST(Ceilings, leave_out_groups_beyond_the_memory_and_never_make_them) {
 
 TEST(Ceilings, are_none_when_asked_to_stop) {
   FakeBackend backend;
-  backend.groups = {{1, [] { return std::vector{probe("read", "", "L1", 10, 1)}; }}};
+  backend.groups = {{1, [&] { return std::vector{backend.probe("read", "L1", 1, {kRunS})}; }}};
   int asked = 0;
-  EXPECT_TRUE(measure_ceilings(backend, 1, 100, kQuick, [&] { return ++asked < 3; }).empty());
+  EXPECT_TRUE(measure_ceilings(backend, 1, 100, backend.options(), [&] { return ++asked < 3; }).empty());
   EXPECT_EQ(asked, 3);
 }
 
 TEST(Ceilings, include_what_the_gauge_read_between_passes) {
   FakeBackend backend;
-  backend.groups = {{1, [] { return std::vector{probe("read", "", "L1", 10, 1)}; }}};
-  backend.gauges = {1, [] { return std::vector{probe("gauge_memory", "", "", 0, 8)}; }};
-  const std::vector<Ceiling> found = measure_ceilings(backend, 1, 100, kQuick, {});
+  backend.groups = {{1, [&] { return std::vector{backend.probe("read", "L1", 1, {kRunS})}; }}};
+  backend.gauges = {1, [&] { return std::vector{backend.probe("gauge_memory", "", 8, {kRunS})}; }};
+  const std::vector<Ceiling> found = measure_ceilings(backend, 1, 100, backend.options(), {});
   ASSERT_EQ(found.size(), 2u);
   EXPECT_EQ(found[1].kernel, "gauge_memory");
   EXPECT_EQ(found[1].passes, 7u);
@@ -101,15 +147,26 @@ TEST(Ceilings, include_what_the_gauge_read_between_passes) {
   EXPECT_THAT(Gauge::make(backend, 1, 1)->rates(), testing::SizeIs(1));
 }
 
-Ceiling rate(std::string kernel, std::string level, int64_t set, double value, bool latency = false) {
-  Ceiling c;
-  c.kernel = std::move(kernel);
-  c.level = std::move(level);
-  c.working_set_bytes = set;
-  c.value = value;
-  c.latency = latency;
-  if (c.kernel == "gemm" || c.kernel == "convolution") c.dtype = "f32";
-  return c;
+TEST(Ceilings, measured_again_are_raised_only_where_they_are_better_at_the_same_speed) {
+  std::vector<Ceiling> known = {rate("gauge_arithmetic", "", 0, 100), rate("gauge_memory", "", 0, 10),
+                                rate("gemm", "", 0, 50), rate("read", "memory", 1000, 4),
+                                rate("load", "L1", 64, 2e-9, true)};
+  std::vector<Ceiling> again = known;
+  again[0].value = 200;  // twice as fast at that moment
+  again[2].value = 90;   // 45 at the speed of the known ones
+  again[3].value = 5;    // memory as before
+  again[4].value = 0.5e-9;
+  again.push_back(rate("write", "memory", 1000, 9));  // not known before
+  const auto raised = raise_ceilings(known, again);
+  ASSERT_EQ(raised.size(), 2u);
+  EXPECT_EQ(name_of(raised[0].first), "read memory");
+  EXPECT_DOUBLE_EQ(raised[0].first.value, 4);
+  EXPECT_DOUBLE_EQ(raised[0].second.value, 5);
+  EXPECT_DOUBLE_EQ(raised[1].second.value, 1e-9);
+  EXPECT_DOUBLE_EQ(known[0].value, 100);
+  EXPECT_DOUBLE_EQ(known[2].value, 50);
+  EXPECT_DOUBLE_EQ(known[3].value, 5);
+  EXPECT_EQ(known.size(), 5u);
 }
 
 std::vector<Ceiling> levels() {

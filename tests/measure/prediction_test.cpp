@@ -14,20 +14,10 @@
 #include "model/suite.h"
 #include "networks.h"
 #include "program/totals.h"
+#include "rates.h"
 
 namespace triphase {
 namespace {
-
-Ceiling rate(std::string kernel, std::string level, int64_t set, double value, bool latency = false) {
-  Ceiling c;
-  c.kernel = std::move(kernel);
-  c.level = std::move(level);
-  c.working_set_bytes = set;
-  c.value = value;
-  c.latency = latency;
-  if (c.kernel == "gemm" || c.kernel == "convolution") c.dtype = "f32";
-  return c;
-}
 
 constexpr double kSlowFlops = 100;  // FLOP a second, so that times are long and exact
 

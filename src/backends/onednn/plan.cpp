@@ -5,11 +5,11 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <new>
 
 #include "backends/onednn/kernels.h"
+#include "core/clock.h"
 #include "program/initial.h"
 
 namespace triphase {
@@ -42,9 +42,9 @@ void zero(std::byte* data, int64_t count) {
 }
 
 double seconds_of(const std::function<void()>& run) {
-  const auto begin = std::chrono::steady_clock::now();
+  const double begin_s = now_s();
   run();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return now_s() - begin_s;
 }
 
 }  // namespace
