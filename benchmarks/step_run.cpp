@@ -42,8 +42,7 @@ StepRun::StepRun(Flags flags, std::vector<Case> cases)
   options_.sampling.budget_s = flags_.time_per_case_s;
   options_.sampling.min_samples = 7;  // below 6 there is no interval, and one may correlate with the next
   options_.sampling.relative_half_width = flags_.precision;
-  options_.max_memory_bytes =
-      flags_.max_memory.empty() ? available_memory_bytes() / 10 * 9 : parse_bytes(flags_.max_memory);
+  options_.max_memory_bytes = memory_to_use(flags_.max_memory);
 }
 
 Json StepRun::what_results_depend_on() const {
@@ -66,7 +65,7 @@ void StepRun::select(const std::vector<int>& indices, int repetitions) {
 void StepRun::start() {
   std::vector<std::string> notes;
   machines_.emplace(flags_.ceilings, flags_.selection.backends, flags_.threads, notes);
-  if (flags_.max_memory.empty()) options_.max_memory_bytes = available_memory_bytes() / 10 * 9;
+  options_.max_memory_bytes = memory_to_use(flags_.max_memory);  // beside the gauge
   journal_.emplace(flags_.out, what_results_depend_on(), flags_.resume);
   for (const std::string& note : notes) progress_.note(note);
 }
@@ -264,8 +263,7 @@ void StepRun::print_table() const {
               << " %: the machine was faster than its gauge told, or their bytes came from nearer than was taken.\n";
   }
   if (!problems.empty()) std::cout << "\n" << problems;
-  constexpr double kBusy = 100;
-  if (const auto switches = median(switches_per_s); switches && *switches > kBusy) {
+  if (const auto switches = median(switches_per_s); switches && *switches > kBusySwitchesPerS) {
     std::cout << "\nThe machine was busy: other programs took a processor away " << fixed(*switches, 0)
               << " times a second. Times are not to be trusted; run again when it is idle.\n";
   }

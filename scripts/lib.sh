@@ -34,6 +34,9 @@ configure() {
   (cd "$root" && cmake --preset "$preset" -B "$folder" -G Ninja "$@")
 }
 
+# Whether the release build has the oneDNN backend.
+has_onednn() { grep -q '^dnnl_DIR:.*=/' "$build/release/CMakeCache.txt"; }
+
 # Times are those of g++. Warnings are errors only under a compiler whose warnings are known, so that a newer one
 # cannot break a user's build; test and reproduce say the same here, so that neither makes the other compile anew.
 configure_release() {

@@ -9,6 +9,7 @@
 #include "backends/reference/reference.h"
 #include "core/error.h"
 #include "model/files.h"
+#include "report/environment.h"
 #ifdef TRIPHASE_ONEDNN
 #include "backends/onednn/onednn.h"
 #endif
@@ -139,6 +140,10 @@ int64_t parse_bytes(const std::string& text) {
   const double value = std::stod(match[1]) * units.at(match[2]);
   if (!(value >= 1 && value < 9e18)) throw InputError("--max_memory", "a size from 1 byte to 9 EB", "'" + text + "'");
   return static_cast<int64_t>(value);
+}
+
+int64_t memory_to_use(const std::string& max_memory) {
+  return max_memory.empty() ? available_memory_bytes() / 10 * 9 : parse_bytes(max_memory);
 }
 
 }  // namespace triphase

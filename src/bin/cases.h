@@ -37,4 +37,7 @@ std::vector<Case> select_cases(const Selection& selection, int threads, double t
 // A size such as 8GiB or 500MB, in bytes. Throws InputError.
 int64_t parse_bytes(const std::string& text);
 
+// What --max_memory says, in bytes; nine tenths of what is available now where it says nothing. Throws InputError.
+int64_t memory_to_use(const std::string& max_memory);
+
 }  // namespace triphase

@@ -60,13 +60,8 @@ void add_flags(CLI::App& app, Flags& flags) {
 }
 
 constexpr int kPasses = 7;
-constexpr double kBusy = 100;  // involuntary switches a second: other programs took a processor away
 
 struct Interrupted {};
-
-int64_t memory_to_use(const Flags& flags) {
-  return flags.max_memory.empty() ? available_memory_bytes() / 10 * 9 : parse_bytes(flags.max_memory);
-}
 
 // Every layer and phase of a case, with what it asked of the machine. Those that take more of their phase weigh more,
 // since it is the phases' times that must come right.
@@ -108,10 +103,10 @@ void calibrate_on(std::vector<Case> cases, const Flags& flags, Backend& backend,
   MeasureOptions options;
   options.threads = flags.threads;
   options.verify = VerifyMode::kOff;  // their results are nobody's claim
-  options.max_memory_bytes = memory_to_use(flags);
+  options.max_memory_bytes = memory_to_use(flags.max_memory);
   options.sampling.budget_s = flags.time_per_case_s;
   options.sampling.relative_half_width = 0.01;
-  const std::optional<Gauge> gauge = Gauge::make(backend, flags.threads, memory_to_use(flags) / 8);
+  const std::optional<Gauge> gauge = Gauge::make(backend, flags.threads, memory_to_use(flags.max_memory) / kGaugeShare);
   if (gauge) options.gauge = &*gauge;
   std::vector<Observation> observations;
   const size_t count = cases.size();
@@ -123,7 +118,7 @@ void calibrate_on(std::vector<Case> cases, const Flags& flags, Backend& backend,
                                          [](std::string_view, const Samples*) { return stop_signal() == 0; });
     if (stop_signal() != 0) throw Interrupted();
     if (measured.samples.step_s.empty()) continue;  // for want of memory: fewer cases to fit
-    if (measured.switches_per_s > kBusy && i < count) {
+    if (measured.switches_per_s > kBusySwitchesPerS && i < count) {
       cases.push_back(cases[i]);  // once more, when the others have had their turn
       continue;
     }
@@ -140,7 +135,7 @@ KnownMachine measure_machine(const Flags& flags, Backend& backend) {
   const std::vector<Case> cases = calibration_cases(flags);  // a wrong suite is refused before the measuring
   ProgressLine progress(2, 0);
   KnownMachine known{flags.backend, flags.threads, machine_fingerprint(backend), iso_time(), {}, {}, {}};
-  const int64_t memory = memory_to_use(flags);
+  const int64_t memory = memory_to_use(flags.max_memory);
   for (const int threads : flags.threads > 1 ? std::vector{flags.threads, 1} : std::vector{1}) {
     progress.show(0, "ceilings", std::to_string(threads) + " threads", 0, 0, 0);
     const ProbeOptions options{kPasses, flags.time_per_group_s / kPasses};

@@ -16,7 +16,6 @@ using Json = nlohmann::ordered_json;
 namespace {
 
 constexpr double kClearly = 1.05;  // of the ceiling: less may be the gauge's noise
-constexpr int kGaugeShare = 8;     // of the available memory the gauge takes at most one in so many
 
 }  // namespace
 
@@ -52,12 +51,6 @@ KnownMachines::KnownMachines(const std::string& choice, const std::vector<std::s
 const Gauge* KnownMachines::gauge(const std::string& backend) const {
   const auto found = entries_.find(backend);
   return found == entries_.end() || !found->second.gauge ? nullptr : &*found->second.gauge;
-}
-
-int64_t KnownMachines::gauge_bytes() const {
-  int64_t bytes = 0;
-  for (const auto& [name, entry] : entries_) bytes += entry.gauge ? entry.gauge->memory_bytes() : 0;
-  return bytes;
 }
 
 Expectation KnownMachines::expectation(const std::string& backend, const StepProgram& program,

@@ -21,7 +21,6 @@ class KnownMachines {
                 std::vector<std::string>& notes);
 
   const Gauge* gauge(const std::string& backend) const;
-  int64_t gauge_bytes() const;
 
   // What a measurement is set against; empty where nothing is known.
   Expectation expectation(const std::string& backend, const StepProgram& program, const Measurement& measured) const;

@@ -52,6 +52,8 @@ struct Speed {
   double memory = 1;
 };
 
+constexpr int kGaugeShare = 8;  // the gauge takes at most one part in so many of the memory that there is
+
 // Tells the speed, by a product, an update in the last level of cache and one in memory. Holds their memory.
 class Gauge {
  public:

@@ -51,6 +51,9 @@ struct Measurement {
   Samples samples;
 };
 
+// Switches a second from which on a machine counts as busy, and its times are not to be trusted.
+constexpr double kBusySwitchesPerS = 100;
+
 // Told what is going on: "compile", "allocate", "verify", "sample" with the samples so far; false stops.
 using StageProgress = std::function<bool(std::string_view stage, const Samples* so_far)>;
 

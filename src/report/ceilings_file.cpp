@@ -99,9 +99,7 @@ std::string unit(const Ceiling& ceiling) { return ceiling.latency ? "s" : ceilin
 std::string machine_fingerprint(Backend& backend) {
   OrderedJson about = {{"environment", environment()["fingerprint"]}, {"schema", kSchema}};
   for (const auto& [name, version] : backend.versions()) about[name] = version;
-  std::array<char, 20> hash{};
-  std::snprintf(hash.data(), hash.size(), "%016lx", static_cast<unsigned long>(random_stream(about.dump(), 0)));
-  return hash.data();
+  return fingerprint_of(about);
 }
 
 std::string ceilings_path(const std::string& fingerprint, const std::string& backend, int threads) {
@@ -194,8 +192,7 @@ std::string ceilings_table(const KnownMachine& known) {
   if (known.fit) {
     text += "\nprediction: fitted to " + std::to_string(known.fit->rows) + " layers and phases of " +
             std::to_string(known.fit->cases) + " calibration cases; |predicted / measured - 1| there: median " +
-            fixed(100 * known.fit->median_error, 1) + " %, 90 % within " + fixed(100 * known.fit->p90_error, 1) +
-            " %\n";
+            percent(known.fit->median_error) + ", 90 % within " + percent(known.fit->p90_error) + "\n";
   }
   return text;
 }

@@ -130,10 +130,14 @@ nlohmann::ordered_json environment() {
   put("virtual_machine", field("/proc/cpuinfo", "flags").find(" hypervisor") != std::string::npos ? "yes" : "no");
   put("governor", first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"));
   put("transparent_huge_pages", first_line("/sys/kernel/mm/transparent_hugepage/enabled"));
+  json["fingerprint"] = fingerprint_of(json);
+  return json;
+}
+
+std::string fingerprint_of(const nlohmann::ordered_json& json) {
   std::array<char, 20> hash{};
   std::snprintf(hash.data(), hash.size(), "%016lx", static_cast<unsigned long>(random_stream(json.dump(), 0)));
-  json["fingerprint"] = hash.data();
-  return json;
+  return hash.data();
 }
 
 }  // namespace triphase

@@ -13,6 +13,8 @@ namespace triphase {
 // {"cpu", "microarchitecture", "cpus", "memory_bytes", "system", "compiler", "virtual_machine", "governor",
 // "transparent_huge_pages", "fingerprint"}; the fingerprint is a hash of the others.
 nlohmann::ordered_json environment();
+// A hash of a JSON value as 16 hexadecimal digits: equal for what is written alike.
+std::string fingerprint_of(const nlohmann::ordered_json& json);
 
 // Processors that this process may run on, as "0-3,8".
 std::string affinity();

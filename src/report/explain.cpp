@@ -12,8 +12,6 @@ using Json = nlohmann::ordered_json;
 
 double lost_s(const Json& row) { return row["median_s"].get<double>() - row["roofline_s"].get<double>(); }
 
-std::string percent(double share) { return fixed(100 * share, 1) + " %"; }
-
 void add(Table& table, const Json& row, double step_s, const std::string& name) {
   const double s = row["median_s"].get<double>();
   const double roofline_s = row["roofline_s"].get<double>();

@@ -50,6 +50,8 @@ std::string fixed(double value, int digits) {
   return print(format.data(), value);
 }
 
+std::string percent(double share) { return fixed(100 * share, 1) + " %"; }
+
 std::string Table::text() const {
   std::vector<size_t> widths;
   for (const auto& row : rows_) {

@@ -15,6 +15,8 @@ std::string si(double value);
 std::string duration(double seconds);
 // Digits after the point.
 std::string fixed(double value, int digits);
+// A share as "12.5 %".
+std::string percent(double share);
 
 // A table in columns: the first left-aligned, the others right. `rules` are rows before which a line is drawn.
 class Table {

@@ -28,7 +28,6 @@ TEST(KnownMachines, that_are_switched_off_know_nothing) {
   const KnownMachines machines("off", {"onednn", "reference"}, 2, notes);
   EXPECT_TRUE(notes.empty());
   EXPECT_EQ(machines.gauge("onednn"), nullptr);
-  EXPECT_EQ(machines.gauge_bytes(), 0);
   EXPECT_TRUE(machines.record().empty());
 }
 

@@ -16,9 +16,6 @@
 namespace triphase {
 namespace {
 
-// Below this many elements a fork and join of the threads costs more than it saves.
-constexpr int64_t kParallelFrom = 16 * 1024;
-
 // One thread's share of an update. A function of its own, with pointers that cannot alias, because the compiler
 // vectorises it only so.
 template <class Rule>

@@ -9,6 +9,9 @@
 
 namespace triphase {
 
+// Below this many elements a fork and join of the threads costs more than it saves.
+constexpr int64_t kParallelFrom = 16 * 1024;
+
 // Denormals become zero in every thread of the pool.
 void flush_denormals();
 

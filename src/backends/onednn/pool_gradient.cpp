@@ -7,6 +7,8 @@
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
 #define TRIPHASE_POOL_GRADIENT
 #include <immintrin.h>
+
+#include "backends/onednn/kernels.h"
 #endif
 
 namespace triphase {
@@ -24,7 +26,6 @@ void PoolGradient::operator()(const float*, const float*, const uint8_t*, float*
 namespace {
 
 constexpr int64_t kLanes = 16;
-constexpr int64_t kParallelFrom = 16 * 1024;  // elements of dx
 
 // The outputs [begin, end) whose windows reach an input position along dimension d.
 struct Reach {
