@@ -94,8 +94,8 @@ TEST(PyTorchLosses, cover_every_small_network_and_every_optimizer) {
     optimizers[item.model].insert(item.optimizer);
   }
   const std::set<std::string> all = {"sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"};
-  for (const char* model :
-       {"OneNet", "MLP:inputs=256", "ConvNet", "DeeperConvNet:depth=1", "DeeperConvNet:depth=2,share_weights=true"}) {
+  for (const char* model : {"OneNet", "MLP:inputs=256", "ConvNet", "DeeperConvNet:depth=1",
+                            "DeeperConvNet:depth=2,share_weights=true", "CalibrationResidual"}) {
     EXPECT_EQ(optimizers[model], all) << model;
   }
 }

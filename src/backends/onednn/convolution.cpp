@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiling convolutions. The forward primitive chooses the layouts of x (where nothing has yet), w and y; the
 // gradients take those. Only the transposed weights that backward_data wants may need a reorder in the step.
+//
+// backward_data of a convolution of stride 1 is itself a forward convolution, of dy with the weights turned:
+// dx = dy * w', w'[c,k,r,s] = w[k,c,R-1-r,S-1-s], padding dilation - p. The library's forward kernels are often
+// the faster, so that both are tried.
 #include "backends/onednn/plan.h"
 
 namespace triphase {
@@ -25,6 +29,13 @@ struct ConvShape {
     if (conv.groups > 1) w = {conv.groups, w_shape[0] / conv.groups, w_shape[1], w_shape[2], w_shape[3]};
   }
 };
+
+std::function<void()> in_a_row(std::vector<std::function<void()>> runs) {
+  if (runs.size() == 1) return std::move(runs.front());
+  return [runs = std::move(runs)] {
+    for (const auto& run : runs) run();
+  };
+}
 
 dnnl::convolution_forward::primitive_desc forward_desc(const dnnl::engine& engine, const ConvShape& conv,
                                                        const memory::desc& x, const memory::desc& w,
@@ -86,12 +97,62 @@ void OnednnPlan::compile_conv_backward_data(int op) {
   begin({op});
   put(dx, backward.diff_src_desc());
   for (const TensorId id : {dy, w, dx}) touch(id);
-  const Args args = {{DNNL_ARG_DIFF_DST, bind_as(dy, backward.diff_dst_desc())},
+  const memory dy_memory = bind_as(dy, backward.diff_dst_desc());
+  const memory dx_memory = bind(dx);
+  const size_t shared = pending_.before.size();
+  const Args args = {{DNNL_ARG_DIFF_DST, dy_memory},
                      {DNNL_ARG_WEIGHTS, bind_as(w, backward.weights_desc())},
-                     {DNNL_ARG_DIFF_SRC, bind(dx)},
+                     {DNNL_ARG_DIFF_SRC, dx_memory},
                      {DNNL_ARG_SCRATCHPAD, scratch(backward.scratchpad_desc())}};
-  end({{"convolution:" + std::string(backward.impl_info_str()),
-        executes(dnnl::convolution_backward_data(backward), args)}});
+  std::vector<std::function<void()>> runs(pending_.before.begin() + static_cast<std::ptrdiff_t>(shared),
+                                          pending_.before.end());  // the weights' reorder is this candidate's alone
+  pending_.before.resize(shared);
+  const std::string name = "convolution:" + std::string(backward.impl_info_str()) + (runs.empty() ? "" : "+reorder");
+  runs.push_back(executes(dnnl::convolution_backward_data(backward), args));
+  std::vector<Candidate> candidates = {{name, in_a_row(std::move(runs))}};
+  if (auto turned = turned_convolution(kind.conv, w, dy_memory, dx_memory)) candidates.push_back(std::move(*turned));
+  end(std::move(candidates));
+}
+
+std::optional<OnednnPlan::Candidate> OnednnPlan::turned_convolution(const Conv2d& conv, TensorId w, const memory& dy,
+                                                                    const memory& dx) {
+  constexpr int64_t kMostTaps = 25;  // each is a call
+  const Shape& shape = program_.tensor(w).type.shape;
+  const auto [rows, columns] = std::pair(shape[2], shape[3]);
+  const auto& [kernel, stride, padding, dilation] = conv.window;
+  if (conv.groups > 1 || stride[0] * stride[1] > 1 || rows * columns > kMostTaps) return {};
+  const Dims padded = {(rows - 1) * dilation[0] - padding[0], (columns - 1) * dilation[1] - padding[1]};
+  if (padded[0] < 0 || padded[1] < 0) return {};
+  try {
+    const Dims turned_shape = {shape[1], shape[0], rows, columns};
+    const dnnl::convolution_forward::primitive_desc forward(
+        engine_, dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, dy.get_desc(),
+        any(turned_shape), dx.get_desc(), {1, 1}, {dilation[0] - 1, dilation[1] - 1}, padded, padded,
+        primitive_attributes());
+    const memory::desc turned_desc = forward.weights_desc();
+    if (turned_desc.get_padded_dims() != turned_shape) return {};  // whose padding nobody would clear
+    const memory from = bind(w);
+    const memory turned = scratch(turned_desc);
+    std::vector<std::function<void()>> runs;
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t s = 0; s < columns; ++s) {
+        const auto source = layout(w).desc().submemory_desc({shape[0], shape[1], 1, 1}, {0, 0, r, s});
+        const auto target =
+            turned_desc.submemory_desc({shape[1], shape[0], 1, 1}, {0, 0, rows - 1 - r, columns - 1 - s});
+        const memory tap = same_bytes(from, source.permute_axes({1, 0, 2, 3}));
+        const memory to = same_bytes(turned, target);
+        runs.push_back(executes(dnnl::reorder(tap, to), {{DNNL_ARG_FROM, tap}, {DNNL_ARG_TO, to}}));
+      }
+    }
+    runs.push_back(
+        executes(dnnl::convolution_forward(forward), {{DNNL_ARG_SRC, dy},
+                                                      {DNNL_ARG_WEIGHTS, turned},
+                                                      {DNNL_ARG_DST, dx},
+                                                      {DNNL_ARG_SCRATCHPAD, scratch(forward.scratchpad_desc())}}));
+    return Candidate{"convolution_turned:" + std::string(forward.impl_info_str()), in_a_row(std::move(runs))};
+  } catch (const dnnl::error&) {
+    return {};  // not in these layouts
+  }
 }
 
 void OnednnPlan::compile_conv_backward_weights(int op, std::optional<int> bias_op) {

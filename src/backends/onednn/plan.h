@@ -95,6 +95,9 @@ class OnednnPlan : public HostPlan {
   // convolution.cpp
   void compile_conv(int op, std::vector<int> ops, TensorId bias, TensorId output, bool relu);
   void compile_conv_backward_data(int op);
+  // dx as a forward convolution of dy; absent where that is none or the library has none in these layouts.
+  std::optional<Candidate> turned_convolution(const Conv2d& conv, TensorId w, const dnnl::memory& dy,
+                                              const dnnl::memory& dx);
   void compile_conv_backward_weights(int op, std::optional<int> bias_op);
   // pool_and_norm.cpp
   void compile_pool(int op, const Window& window, dnnl::algorithm algorithm);
