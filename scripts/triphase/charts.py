@@ -46,6 +46,8 @@ def counted_optimizer(steps: pl.DataFrame) -> pl.DataFrame:
     """The rows of SGD, as the post counts; of the first optimizer where there is no SGD."""
     lower = pl.col("optimizer").str.to_lowercase()
     sgd = steps.filter(lower == "sgd")
+    if steps.is_empty():
+        raise NothingToPlot("no whole steps")
     return steps.filter(optimizer=steps["optimizer"][0]) if sgd.is_empty() else sgd
 
 

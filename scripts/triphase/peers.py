@@ -24,7 +24,15 @@ from typing import Any, NoReturn
 from triphase import peers_run
 from triphase.peers_processes import ROOT, Starter, cost_of, torch_versions
 from triphase.peers_run import Run
-from triphase.peers_schedule import DEFAULT_CASES, OURS, PEERS, Backend, BadCase, parse_case
+from triphase.peers_schedule import (
+    ALONE,
+    DEFAULT_CASES,
+    OURS,
+    PEERS,
+    Backend,
+    BadCase,
+    parse_case,
+)
 
 TORCH = ROOT / "build" / "torch" / "bin" / "python"
 
@@ -54,7 +62,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "can run, 130 or 143 interrupted, with the results so far kept.",
     )
     parser.error = _refuse  # type: ignore[method-assign]
-    names = [backend.name for backend in PEERS]
+    names = [backend.name for backend in (ALONE, *PEERS)]
     parser.add_argument(
         "--case",
         action="append",
@@ -140,7 +148,7 @@ def _refuse(message: str) -> NoReturn:
 
 def chosen_backends(text: str) -> list[Backend]:
     """In the order of PEERS; ours may be named, and runs anyway."""
-    known = {backend.name: backend for backend in PEERS}
+    known = {backend.name: backend for backend in (ALONE, *PEERS)}
     names = {name.strip() for name in text.split(",")} - {"", OURS.name}
     if unknown := names - known.keys():
         raise Refused(f"--backends: no '{min(unknown)}'; there are {', '.join(known)}")
@@ -204,7 +212,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="triphase-peers-") as scratch:
             starter = Starter(options.bin, python, options.threads, options.seconds, Path(scratch))
-            if backends:
+            if any(backend is not ALONE for backend in backends):
                 run.versions, missing = torch_versions(python)
                 if missing:
                     print(f"PyTorch is skipped: {missing}", flush=True)

@@ -14,19 +14,21 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from triphase.peers_rows import Row, not_run_rows, process_rows
-from triphase.peers_schedule import OURS, TUNED, Backend, BadCase, Case, model_file
+from triphase.peers_rows import Row, alone_rows, not_run_rows, process_rows
+from triphase.peers_schedule import ALONE, OURS, TUNED, Backend, BadCase, Case, model_file
 from triphase.records import explain_invalid
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST_S = 1800  # after which a process counts as hung
 SPARE_MEMORY = 0.9  # of what is available, as triphase_steps allows itself
 SEED = 1
+ALONE_REPETITIONS = 7  # each a mean over runs, of which a row keeps the median
 FOREIGN = ("MALLOC_", "GLIBC_TUNABLES", "PYTHON")  # settings of the shell's, for nobody here
 
 
@@ -156,6 +158,32 @@ class Starter:
         if document is None or explain_invalid(document) or not document["benchmarks"]:
             return not_run_rows(case, OURS, self.threads, "failed", done.reason), None
         return document["benchmarks"], document["context"]
+
+    def alone(self, case: Case, spec: str) -> list[Row]:
+        """The rows of one onednn_layers: layers alone, no step."""
+        program = self.binaries / "onednn_layers"
+        if not program.exists():
+            reason = f"{program} is missing: it is built where oneDNN is"
+            return not_run_rows(case, ALONE, self.threads, "skipped", reason)
+        out = self.scratch / "layers.json"
+        out.unlink(missing_ok=True)
+        calls = 3 * len(case.cost["layers"])  # at most: a layer has three phases
+        begin = time.monotonic()
+        done = run(
+            [
+                str(program), f"--model={spec}", f"--batch={case.batch}",
+                f"--threads={self.threads}", f"--benchmark_repetitions={ALONE_REPETITIONS}",
+                f"--benchmark_min_time={self.seconds / calls / ALONE_REPETITIONS:.6f}",
+                f"--benchmark_out={out}", "--benchmark_out_format=json",
+            ],
+            environment(self.threads, ALONE, self.scratch),
+        )  # fmt: skip
+        try:
+            document = json.loads(out.read_text(encoding="utf-8"))
+            return alone_rows(case, self.threads, document, time.monotonic() - begin)
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            reason = done.reason if done.code else f"no rows of layers in what it wrote: {error!r}"
+            return not_run_rows(case, ALONE, self.threads, "failed", reason)
 
     def peer(self, case: Case, spec: str, backend: Backend) -> list[Row]:
         """The rows of one process of PyTorch."""

@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from triphase.peers_schedule import Backend, Case
+from triphase.peers_schedule import ALONE, Backend, Case
 
 Row = dict[str, Any]
 
@@ -82,6 +82,20 @@ def _counts(cost: Mapping[str, Any], phase: str) -> Row:
     return counts
 
 
+def _times(samples: Sequence[float], cpu_share: float) -> Row:
+    middle = statistics.median(samples)
+    return {
+        "iterations": len(samples),
+        "real_time": middle * 1e9,
+        "cpu_time": middle * 1e9 * cpu_share,
+        "median_s": middle,
+        "min_s": min(samples),
+        "mad_s": statistics.median(abs(s - middle) for s in samples),
+        "samples_s": thinned(samples, MOST_PROCESS_SAMPLES),
+        "sample_count": len(samples),
+    }
+
+
 def process_rows(
     case: Case, backend: Backend, threads: int, answer: Mapping[str, Any]
 ) -> list[Row]:
@@ -94,20 +108,9 @@ def process_rows(
     rows = []
     for phase in PHASES:
         samples = series[phase]
-        middle = statistics.median(samples)
         row = _identity(case, backend, phase, threads) | _counts(case.cost, phase)
-        row |= {
-            "status": status,
-            "iterations": len(samples),
-            "real_time": middle * 1e9,
-            "cpu_time": middle * 1e9 * answer["cpu_share"],
-            "median_s": middle,
-            "min_s": min(samples),
-            "mad_s": statistics.median(abs(s - middle) for s in samples),
-            "samples_s": thinned(samples, MOST_PROCESS_SAMPLES),
-            "sample_count": len(samples),
-            "setup_s": answer["setup_s"],
-        }
+        row |= {"status": status, "setup_s": answer["setup_s"]}
+        row |= _times(samples, answer["cpu_share"])
         rows.append(row)
     over = [
         (b / f, (b + u) / f)
@@ -120,6 +123,56 @@ def process_rows(
         "warmup_steps": answer["warmup_steps"],
         "involuntary_switches_per_s": answer["involuntary_switches_per_s"],
     }
+    return rows
+
+
+def alone_rows(
+    case: Case, threads: int, document: Mapping[str, Any], process_s: float
+) -> list[Row]:
+    """What onednn_layers wrote in a process of `process_s`, as rows of layers.
+
+    Set-up is what the process did beside the runs that are in its rows. LookupError, ValueError or
+    TypeError where the document is something else.
+    """
+    layers = {layer["name"]: layer for layer in case.cost["layers"]}
+    samples: dict[tuple[str, str], list[float]] = {}
+    shares, labels, errors = [], {}, {}
+    measured_s = 0.0
+    for benchmark in document["benchmarks"]:
+        if benchmark["run_type"] != "iteration":
+            continue
+        _, layer, phase, _ = benchmark["run_name"].rsplit("/", 3)
+        key = (layer.removeprefix("layer:"), phase)
+        if benchmark.get("error_occurred"):
+            errors[key] = benchmark["error_message"]
+            continue
+        if benchmark["time_unit"] != "ns" or not benchmark["real_time"] > 0:
+            raise ValueError(f"{benchmark['name']}: no time in ns")
+        samples.setdefault(key, []).append(benchmark["real_time"] * 1e-9)
+        measured_s += samples[key][-1] * benchmark["iterations"]
+        labels[key] = benchmark["label"]
+        shares.append(benchmark["cpu_time"] / benchmark["real_time"])
+    rows = []
+    for key in dict.fromkeys([*samples, *errors]):
+        layer, phase = key
+        row = _identity(case, ALONE, phase, threads) | {"layer": layer}
+        row["name"] = row["name"].replace(f"/{phase}/", f"/layer:{layer}/{phase}/")
+        row["run_name"] = row["name"]
+        row |= {count: layers[layer]["phases"][phase][count] for count in COUNTS}
+        if key in errors:
+            row |= {
+                "status": "skipped",
+                "reason": errors[key],
+                "error_occurred": True,
+                "error_message": f"skipped: {errors[key]}",
+            }
+        else:
+            row |= {"status": "unverified", "reason": "a peer's", "implementation": labels[key]}
+            row |= _times(samples[key], statistics.median(shares))
+            row["setup_s"] = max(0.0, process_s - measured_s)
+        rows.append(row)
+    if not rows:
+        raise ValueError("no rows")
     return rows
 
 
@@ -178,7 +231,6 @@ def _merge_row(rows: Sequence[Row]) -> Row:
         "mad_s": statistics.median(abs(sample - middle) for sample in samples),
         "samples_s": thinned(samples, MOST_SAMPLES),
         "sample_count": sum(row["sample_count"] for row in timed),
-        "setup_s": statistics.median(row["setup_s"] for row in timed),
         "process_count": len(timed),
         "process_medians_s": medians,
     }
@@ -190,7 +242,7 @@ def _merge_row(rows: Sequence[Row]) -> Row:
             merged[key] = statistics.median(ratios)
             if found := interval(ratios):
                 merged[f"{key}_ci95_low"], merged[f"{key}_ci95_high"] = found
-    for key in ("marking_overhead", "involuntary_switches_per_s"):
+    for key in ("setup_s", "marking_overhead", "involuntary_switches_per_s"):
         values = [row[key] for row in timed if key in row]
         if values:
             merged[key] = statistics.median(values)

@@ -21,7 +21,18 @@ from triphase.charts import save
 from triphase.files import write_atomic
 from triphase.peers_processes import Starter
 from triphase.peers_rows import PHASES, Row, merge, not_run_rows
-from triphase.peers_schedule import OURS, TUNED, Backend, Case, Key, order, plan, suits, takes_part
+from triphase.peers_schedule import (
+    ALONE,
+    OURS,
+    TUNED,
+    Backend,
+    Case,
+    Key,
+    order,
+    plan,
+    suits,
+    takes_part,
+)
 
 GUESS_S = 6.0  # that a process takes beside its sampling, until one has been seen
 NOT_REACHED = "the run ended before its turn; --minutes gives more time"
@@ -29,6 +40,7 @@ NOTES = [
     "tuned: the process has " + " ".join(f"{k}={v}" for k, v in TUNED.items()) + " set",
     "PyTorch frees its gradients in every step (zero_grad, set to None), which counts as update",
     "onednn overwrites its gradients and is checked against float64 in its first process",
+    "onednn-alone: a call has neither bias nor ReLU, which ours includes where they are fused",
     "PyTorch's rows are unverified here; scripts/make_pytorch_losses compares losses in float64",
 ]
 
@@ -82,7 +94,7 @@ class Run:
         assert self.context is not None
         cases = []
         for case in self.cases:
-            here = [b for b in self.backends if suits(b, case)]
+            here = [b for b in self.backends if b is not ALONE and suits(b, case)]
             seconds, not_run = {}, {}
             for backend in [OURS, *here]:
                 if ended := self.ended(case, backend):
@@ -92,7 +104,11 @@ class Run:
                 else:
                     not_run[backend.name] = ("skipped", NOT_REACHED)
             identity = {"model": case.model, "batch": case.batch}
-            cases.append(peers_summary.build_case(identity, seconds, not_run, here))
+            built = peers_summary.build_case(identity, seconds, not_run, here)
+            if ALONE in self.backends:
+                alone, ours = self.of(case, ALONE), self.of(case, OURS)
+                built |= peers_summary.layers_alone(alone, ours, self.ended(case, ALONE))
+            cases.append(built)
         environment = self.context["triphase"]["environment"]
         switches = self.involuntary_switches_per_s()
         return {
@@ -128,10 +144,10 @@ def medians(rows: list[Row]) -> dict[str, float]:
 
 
 def skip_peers(run: Run, reason: str) -> None:
-    """No peer can run at all."""
+    """No PyTorch can run at all."""
     for case in run.cases:
         for backend in run.backends:
-            if suits(backend, case):
+            if backend is not ALONE and suits(backend, case):
                 rows = not_run_rows(case, backend, run.threads, "skipped", reason)
                 run.of(case, backend)[0] = rows
 
@@ -152,6 +168,8 @@ def run_round(
         if backend is OURS:
             rows, context = starter.ours(case, spec, verify=round_ == 0)
             run.context = run.context or context
+        elif backend is ALONE:
+            rows = starter.alone(case, spec)
         else:
             rows = starter.peer(case, spec, backend)
         run.of(case, backend)[round_] = found[backend.name] = rows
@@ -164,6 +182,8 @@ def run_round(
 def line(name: str, rows: list[Row], found: dict[str, list[Row]]) -> str:
     """One process in words: its step, and that over ours."""
     step = medians(rows).get("step")
+    if name == ALONE.name and any("layer" in row for row in rows):
+        return f"{name} {len(rows)} calls"
     if step is None:
         return f"{name} {rows[0]['status']}: {rows[0].get('reason', 'no times')}"
     ours = medians(found.get(OURS.name, [])).get("step")

@@ -44,6 +44,11 @@ class Backend:
 
 
 OURS = Backend("onednn", "triphase's own steps through oneDNN")
+# No steps, but the same products and convolutions, so that a layer of ours has something to face.
+ALONE = Backend(
+    "onednn-alone",
+    "oneDNN's own call for each product and convolution, alone, again and again in hot caches",
+)
 _PEERS = (
     Backend("pytorch-eager", "PyTorch as its quickstart writes it"),
     Backend(

@@ -12,8 +12,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from triphase.peers_rows import PHASES
-from triphase.peers_schedule import OURS, PEERS, Backend
+from triphase.peers_rows import PHASES, Row
+from triphase.peers_schedule import ALONE, OURS, PEERS, Backend
 
 # seconds[case][backend][round][phase]: the median of one process
 Seconds = Mapping[str, Mapping[str, Mapping[int, Mapping[str, float]]]]
@@ -28,6 +28,11 @@ BUSY_TEXT = (
 MEANS_KEY = (
     "After ×÷ the geometric standard deviation; in brackets least and greatest. Means over other "
     "cases are other means: a peer that ran in fewer cases is not to be held against the rest."
+)
+LAYER_PHASES = ("forward", "backward_data", "backward_weights")
+LAYERS_KEY = (
+    "Above 1 a layer takes longer within our step, where caches hold what training leaves in them, "
+    "than the library's call that has them to itself. Geometric means over the case's layers."
 )
 FASTEST = {False: "fastest as installed", True: "fastest tuned"}
 
@@ -104,6 +109,37 @@ def _times(by_round: Mapping[int, Mapping[str, float]]) -> Json:
 
 def _reason(not_run: tuple[str, str] | None) -> Json:
     return {"status": not_run[0], "reason": not_run[1]} if not_run else {"status": "ran"}
+
+
+def layers_alone(
+    alone: Mapping[int, Sequence[Row]],
+    ours: Mapping[int, Sequence[Row]],
+    ended: tuple[str, str] | None,
+) -> Json:
+    """Our layers within their step over the library's calls alone, by phase and layer.
+
+    The median over rounds of the ratio of two processes' medians, as for steps.
+    """
+    if ended:
+        return {"layers_status": ended[0], "layers_reason": ended[1]}
+
+    def times(rows: Sequence[Row]) -> dict[tuple[str, str], float]:
+        return {
+            (row["layer"], row["phase"]): row["median_s"]
+            for row in rows
+            if "layer" in row and row.get("median_s")
+        }
+
+    ratios: dict[tuple[str, str], list[float]] = {}
+    for round_ in sorted(alone.keys() & ours.keys()):
+        theirs, here = times(alone[round_]), times(ours[round_])
+        for key in theirs.keys() & here.keys():
+            ratios.setdefault(key, []).append(here[key] / theirs[key])
+    layers = [
+        {"layer": layer, "phase": phase, "ratio": statistics.median(found)}
+        for (layer, phase), found in sorted(ratios.items())
+    ]
+    return {"layers": layers}
 
 
 def means(cases: Sequence[Json]) -> list[Json]:
@@ -206,12 +242,32 @@ def markdown(document: Mapping[str, Any]) -> str:
             ),
         )
         lines += ["", MEANS_KEY, ""]
+    if rows := layer_lines(cases):
+        lines += ["## Our layers within a step, over oneDNN's own call for each alone", ""]
+        lines += table(["case", *LAYER_PHASES, "farthest behind"], rows)
+        lines += ["", LAYERS_KEY, ""]
     lines += ["## What ran", ""]
     lines += [f"- `{name}`: {what}." for name, what in about.items()]
     lines += [f"- {line}" for line in document["notes"]]
     if not_run := reasons(cases):
         lines += ["", "## What did not run", "", *(f"- {line}" for line in not_run)]
     return "\n".join(lines) + "\n"
+
+
+def layer_lines(cases: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    lines = []
+    for case in cases:
+        layers = case.get("layers", [])
+        if not layers:
+            continue
+        cells = []
+        for phase in LAYER_PHASES:
+            ratios = [layer["ratio"] for layer in layers if layer["phase"] == phase]
+            cells.append(mean_text(geometric(ratios)) if ratios else "–")
+        worst = max(layers, key=lambda layer: layer["ratio"])
+        said = f"{worst['layer']} {worst['phase']} {worst['ratio']:.2f}"
+        lines.append([_title(case), *cells, said])
+    return lines
 
 
 def _title(case: Mapping[str, Any]) -> str:
@@ -222,6 +278,9 @@ def reasons(cases: Sequence[Mapping[str, Any]]) -> list[str]:
     """Why what was asked for is missing, alike reasons in one line."""
     where: dict[tuple[str, str, str], list[str]] = {}
     for case in cases:
+        if "layers_reason" in case:
+            key = (ALONE.name, case["layers_status"], case["layers_reason"])
+            where.setdefault(key, []).append(_title(case))
         for row in [{"backend": OURS.name} | case["ours"], *case["peers"]]:
             if row["status"] != "ran":
                 key = (row["backend"], row["status"], row["reason"])

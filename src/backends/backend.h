@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <variant>
@@ -78,6 +79,8 @@ class Plan : public StepSource {
 
 struct CompileOptions {
   int threads = 1;
+  // Of several formulations of an op the one of this number, or the last; absent: the one that is fastest at set-up.
+  std::optional<size_t> formulation = std::nullopt;
 };
 
 // A kernel that does nothing but press against one limit of the machine, by the same library and threads as the steps.

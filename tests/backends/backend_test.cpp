@@ -3,20 +3,23 @@
 // reference's.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "backends/reference/reference.h"
 #include "measure/verify.h"
 #include "networks.h"
 #ifdef TRIPHASE_ONEDNN
+#include "backends/onednn/library_call.h"
 #include "backends/onednn/onednn.h"
 #endif
 
 namespace triphase {
 namespace {
 
-std::unique_ptr<Plan> compiled(Backend& backend, const StepProgram& program) {
-  auto result = backend.compile(program, {.threads = 2});
+std::unique_ptr<Plan> compiled(Backend& backend, const StepProgram& program, std::optional<size_t> formulation = {}) {
+  auto result = backend.compile(program, {.threads = 2, .formulation = formulation});
   if (const auto* why = std::get_if<Unsupported>(&result)) throw std::runtime_error(why->reason);
   return std::move(std::get<std::unique_ptr<Plan>>(result));
 }
@@ -58,6 +61,39 @@ TEST_P(Backends, reference_agrees_with_the_element_evaluator) {
 TEST_P(Backends, onednn_agrees_with_float64) {
   const auto backend = make_onednn_backend();
   expect_verified(*backend, GetParam());
+}
+
+// Whichever is the fastest on this machine at this moment.
+TEST_P(Backends, every_formulation_of_onednn_agrees_with_float64) {
+  const auto backend = make_onednn_backend();
+  std::set<std::string> names;
+  const StepProgram program = lower(network_from(GetParam().json), 5, Sgd{});
+  for (size_t formulation = 0, known = 0; formulation == 0 || names.size() > known; ++formulation) {
+    known = names.size();
+    const auto plan = compiled(*backend, program, formulation);
+    plan->allocate(3);
+    EXPECT_EQ(verify(program, *plan, VerifyMode::kFull, 3).failure, "") << formulation;
+    for (const Group& group : plan->groups()) names.insert(group.implementation);
+  }
+  const auto have = [&](const std::string& prefix) {
+    return std::ranges::any_of(names, [&](const std::string& name) { return name.starts_with(prefix); });
+  };
+  if (GetParam().name != "residual" && GetParam().name != "mlp") return;
+  EXPECT_TRUE(have("inner_product:") && have("matmul:"));
+  EXPECT_EQ(have("convolution:"), GetParam().name == "residual");
+  EXPECT_EQ(have("convolution_turned:"), GetParam().name == "residual");
+}
+
+TEST_P(Backends, onednn_calls_alone_are_there_for_every_product_and_convolution) {
+  const StepProgram program = lower(network_from(GetParam().json), 5, Sgd{});
+  for (const Op& op : program.ops) {
+    const auto call = library_call(program, op);
+    EXPECT_EQ(call.has_value(), cost(program, op).flop > 0 && op.phase != Phase::kUpdate) << op.layer;
+    if (!call) continue;
+    EXPECT_GT(call->memory_bytes, 0);
+    EXPECT_FALSE(call->implementation.empty());
+    call->make()();
+  }
 }
 
 TEST_P(Backends, onednn_losses_of_ten_steps_are_the_references) {

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stands in for triphase_cost, triphase_steps and an interpreter with PyTorch, with made-up times.
+"""Stands in for the programs that scripts/peers starts, with made-up times.
 
-A folder of three small programs, which call this file again. Times are exact: the peers take
+A folder of small programs (triphase_cost, triphase_steps, onednn_layers and an interpreter with
+PyTorch), which call this file again. Times are exact: the peers take
 SLOWER[backend] times as long as ours in every phase. `fake.json` in the folder makes them fail:
 
     {"cost": "line to stderr"}              triphase_cost refuses
     {"steps": "skip" | "fail" | "die"}      triphase_steps has no memory, finds an error, crashes
+    {"layers": "skip" | "die"}              onednn_layers has no memory, crashes
     {"torch": "missing" | "broken"}         the interpreter has no torch, or cannot start it
     {"worker": {"compiled": ANSWER}}        what a worker says instead, by `which`; "die" kills it
     {"hang": true}                          a worker writes `started` and waits
@@ -28,6 +30,7 @@ import fake_steps  # noqa: E402
 
 SLOWER = {"eager": 2.0, "channels_last": 1.5, "compiled": 4.0}
 TUNED = 0.5  # of that
+ALONE = 0.25  # of our layers' times: what onednn_layers says
 KNOWN = ("LinearNet", "OneNet", "ConvNet", "DeeperConvNet:depth=10")
 
 
@@ -35,7 +38,7 @@ def install(folder: Path, **faults: Any) -> Path:
     """triphase_cost, triphase_steps and python in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "fake.json").write_text(json.dumps(faults))
-    for name in ("triphase_cost", "triphase_steps", "python"):
+    for name in ("triphase_cost", "triphase_steps", "onednn_layers", "python"):
         path = folder / name
         command = f'"{sys.executable}" "{HERE / "fake_peers.py"}" "{folder}" {name}'
         path.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
@@ -53,7 +56,15 @@ def cost(model: str, batch: int) -> dict[str, Any]:
         if "layer" not in row and row["phase"] not in ("backward", "step")
     }
     layers = [
-        {"name": layer.name, "kind": layer.kind, "phases": {}}
+        {
+            "name": layer.name,
+            "kind": layer.kind,
+            "phases": {
+                row["phase"]: {key: row[key] for key in counts}
+                for row in rows
+                if row.get("layer") == layer.name
+            },
+        }
         for layer in fake_steps.network(model)
     ]
     step = next(row for row in rows if row["phase"] == "step")
@@ -103,6 +114,31 @@ def steps_program(faults: dict[str, Any], arguments: list[str]) -> int:
     return 0
 
 
+def layers_program(faults: dict[str, Any], arguments: list[str]) -> int:
+    """Google Benchmark's rows of calls that take ALONE of what our layers take, thrice each."""
+    if faults.get("layers") == "die":
+        print("Illegal instruction", file=sys.stderr)
+        return 3
+    asked = flags(arguments)
+    model, batch = asked["model"], int(asked["batch"])
+    benchmarks = []
+    for row in fake_steps.case_rows(model, batch, samples=8, noise=0):
+        if "layer" not in row or not row["flop"] or row["phase"] == "update":
+            continue
+        name = f"{model}/batch:{batch}/dtype:f32/layer:{row['layer']}/{row['phase']}/real_time"
+        time_ns = ALONE * row["median_s"] * 1e9
+        common = {"name": name, "run_name": name, "time_unit": "ns", "label": "jit"}
+        ran = {"run_type": "iteration", "iterations": 4, "real_time": time_ns, "cpu_time": time_ns}
+        benchmarks += [common | ran] * 3
+        benchmarks.append(common | ran | {"run_type": "aggregate", "aggregate_name": "mean"})
+        if faults.get("layers") == "skip":
+            benchmarks = [
+                b | {"error_occurred": True, "error_message": "needs 9 GB"} for b in benchmarks
+            ]
+    Path(asked["benchmark_out"]).write_text(json.dumps({"benchmarks": benchmarks}))
+    return 0
+
+
 def python_program(folder: Path, faults: dict[str, Any], arguments: list[str]) -> int:
     assert arguments[:2] == ["-m", "triphase.peers_worker"], arguments
     if len(arguments) == 2:
@@ -147,6 +183,8 @@ def main(folder: str, program: str, *arguments: str) -> int:
         return cost_program(faults, list(arguments))
     if program == "triphase_steps":
         return steps_program(faults, list(arguments))
+    if program == "onednn_layers":
+        return layers_program(faults, list(arguments))
     return python_program(Path(folder), faults, list(arguments))
 
 

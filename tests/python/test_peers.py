@@ -25,7 +25,7 @@ import fake_peers
 import fake_steps
 from triphase import peers, peers_plot, peers_processes, peers_rows, peers_summary, peers_worker
 from triphase import peers_schedule as schedule
-from triphase.peers_schedule import OURS, PEERS, Backend, BadCase, Case, order, plan
+from triphase.peers_schedule import ALONE, OURS, PEERS, Backend, BadCase, Case, order, plan
 from triphase.records import SCHEMA_PATH, explain_invalid, load
 
 ROOT = SCHEMA_PATH.parents[1]
@@ -458,7 +458,7 @@ def test_a_whole_run_gives_the_exact_ratios(tmp_path, capsys):
     code, out = start(tmp_path, "--rounds", "2")
     assert code == 0
     steps, summary = documents(out)
-    assert set(statuses(steps)) == {OURS.name, *NAMES}
+    assert set(statuses(steps)) == {OURS.name, ALONE.name, *NAMES}
     assert statuses(steps)[OURS.name] == {"ok"}
     one, conv = summary["cases"]
     slower = fake_peers.SLOWER
@@ -488,6 +488,46 @@ def test_a_whole_run_gives_the_exact_ratios(tmp_path, capsys):
     assert "| ConvNet batch 4 |" in (out / "peers.md").read_text()
 
 
+def test_layers_face_the_librarys_calls_alone(tmp_path):
+    code, out = start(tmp_path, "--rounds", "2", "--backends", "onednn-alone")
+    assert code == 0
+    steps, summary = documents(out)
+    for case in summary["cases"]:
+        found = {(layer["layer"], layer["phase"]): layer["ratio"] for layer in case["layers"]}
+        assert found.keys() >= {("fc1" if case["model"] == "OneNet" else "conv1", "forward")}
+        assert list(found.values()) == pytest.approx([1 / fake_peers.ALONE] * len(found))
+    rows = [row for row in steps["benchmarks"] if row["backend"] == "onednn-alone"]
+    assert all(row["layer"] and row["process_count"] == 2 for row in rows)
+    assert all(row["flop"] > 0 for row in rows if row["layer"].startswith("fc"))
+    assert "| OneNet batch 64 | 4.00 " in (out / "peers.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "reason"),
+    [("skip", None, "needs 9 GB"), ("die", "failed", "Illegal instruction")],
+)
+def test_calls_that_did_not_run_say_why(tmp_path, fault, status, reason):
+    code, out = start(
+        tmp_path, "--rounds", "1", "--backends", "onednn-alone", faults={"layers": fault}
+    )
+    assert code == (1 if status == "failed" else 0)
+    steps, _ = documents(out)
+    rows = [row for row in steps["benchmarks"] if row["backend"] == "onednn-alone"]
+    assert rows
+    assert all(reason in row["reason"] for row in rows)
+    assert reason in (out / "peers.md").read_text()
+
+
+def test_without_the_program_for_layers_the_rest_runs(tmp_path):
+    fake = fake_peers.install(tmp_path / "fake")
+    (fake / "onednn_layers").unlink()
+    out = tmp_path / "out"
+    common = ["--bin", str(fake), "--python", str(fake / "python"), "--out", str(out)]
+    assert peers.run_main([*common, "--case", "OneNet@1", "--rounds", "1"]) == 0
+    steps, _ = documents(out)
+    assert statuses(steps)[ALONE.name] == {"skipped"}
+
+
 def test_time_ratios_and_counts_are_in_the_peers_rows(tmp_path):
     _, out = start(tmp_path, "--rounds", "1", "--backends", "pytorch-eager")
     records = load(out / "steps.json")
@@ -500,7 +540,7 @@ def test_time_ratios_and_counts_are_in_the_peers_rows(tmp_path):
 
 
 def test_the_report_draws_every_backend_apart(tmp_path):
-    _, out = start(tmp_path, "--rounds", "1", "--backends", "pytorch-eager")
+    _, out = start(tmp_path, "--rounds", "1", "--backends", "onednn-alone,pytorch-eager")
     wrapper = ROOT / "scripts" / "report"
     done = subprocess.run([wrapper, out], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -535,7 +575,8 @@ def test_without_torch_the_peers_are_skipped_and_ours_runs(tmp_path, capsys, tor
     code, out = start(tmp_path, "--rounds", "1", faults={"torch": torch})
     assert code == 0
     steps, summary = documents(out)
-    assert statuses(steps) == {OURS.name: {"ok"}} | {name: {"skipped"} for name in NAMES}
+    beside = {OURS.name: {"ok"}, ALONE.name: {"unverified"}}
+    assert statuses(steps) == beside | {name: {"skipped"} for name in NAMES}
     assert all(words in p["reason"] for c in summary["cases"] for p in c["peers"])
     assert summary["means"] == []
     printed = capsys.readouterr().out

@@ -262,7 +262,8 @@ void OnednnPlan::end(std::vector<Candidate> candidates) {
 void OnednnPlan::choose_candidates() {
   for (size_t g = 0; g < candidates_.size(); ++g) {
     std::vector<Candidate>& candidates = candidates_[g];
-    if (candidates.size() < 2) continue;
+    if (options_.formulation) chosen_[g] = std::min(*options_.formulation, candidates.size() - 1);
+    if (candidates.size() < 2 || options_.formulation) continue;
     std::vector<double> best_s(candidates.size(), 1e300);
     double spent_s = 0;
     for (int round = 0; round < kMostRounds && (round < 2 || spent_s < kEnough_s * static_cast<double>(round));
@@ -279,7 +280,7 @@ void OnednnPlan::choose_candidates() {
     }
   }
   for (const Op& op : program_.ops) {
-    if (std::holds_alternative<Update>(op.kind)) choose_together(op);
+    if (std::holds_alternative<Update>(op.kind) && !options_.formulation) choose_together(op);
   }
   for (size_t g = 0; g < candidates_.size(); ++g) set_implementation(g, candidates_[g][chosen_[g]].implementation);
 }

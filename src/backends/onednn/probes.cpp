@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
-#include <dnnl.hpp>
 #include <new>
 #include <numeric>
 #include <unordered_map>
@@ -36,17 +35,6 @@ std::shared_ptr<float> floats(int64_t count) {
 }
 
 std::string name_of(memory::data_type type) { return type == memory::data_type::bf16 ? "bf16" : "f32"; }
-
-memory filled(const memory::desc& desc, const dnnl::engine& engine) {
-  memory result(desc, engine);
-  auto* data = static_cast<float*>(result.get_data_handle());
-  // Values of about 1 in either dtype, never zeros: 0x3f8?3f8? is two bf16 or one f32 near 1.
-  const auto words = static_cast<int64_t>(desc.get_size() / sizeof(uint32_t));
-  auto* bits = reinterpret_cast<uint32_t*>(data);
-#pragma omp parallel for schedule(static)
-  for (int64_t i = 0; i < words; ++i) bits[i] = 0x3f803f80U + static_cast<uint32_t>(i * 37 % 61) * 0x00010001U;
-  return result;
-}
 
 // A primitive with memory for all its arguments.
 Probe probe_of(std::string kernel, memory::data_type type, std::string shape, double flop, dnnl::primitive primitive,
@@ -228,6 +216,17 @@ Probe named(Probe probe, const char* kernel) {
 }
 
 }  // namespace
+
+memory filled(const memory::desc& desc, const dnnl::engine& engine) {
+  memory result(desc, engine);
+  auto* data = static_cast<float*>(result.get_data_handle());
+  // Values of about 1 in either dtype, never zeros: 0x3f8?3f8? is two bf16 or one f32 near 1.
+  const auto words = static_cast<int64_t>(desc.get_size() / sizeof(uint32_t));
+  auto* bits = reinterpret_cast<uint32_t*>(data);
+#pragma omp parallel for schedule(static)
+  for (int64_t i = 0; i < words; ++i) bits[i] = 0x3f803f80U + static_cast<uint32_t>(i * 37 % 61) * 0x00010001U;
+  return result;
+}
 
 std::vector<ProbeGroup> onednn_probes(int threads) {
   use_threads(threads);

@@ -3,6 +3,7 @@
 // best, own loops for memory, an empty parallel region and a tiny call for latency. No part of a step.
 #pragma once
 
+#include <dnnl.hpp>
 #include <vector>
 
 #include "backends/backend.h"
@@ -11,5 +12,8 @@ namespace triphase {
 
 std::vector<ProbeGroup> onednn_probes(int threads);
 ProbeGroup onednn_gauge(int threads);
+
+// Memory that holds values of about 1, never zeros, first touched by the threads that will use it.
+dnnl::memory filled(const dnnl::memory::desc& desc, const dnnl::engine& engine);
 
 }  // namespace triphase
