@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Checks that a plan computes what its program says, before any time is believed: every op's output against float64, on
-// the very plan that is timed, and that the loss falls over real steps.
+// the very plan that is timed, and that the loss falls over real steps where the program has one.
 #pragma once
 
 #include <string>

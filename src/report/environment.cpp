@@ -133,6 +133,9 @@ nlohmann::ordered_json environment() {
   std::array<char, 20> hash{};
   std::snprintf(hash.data(), hash.size(), "%016lx", static_cast<unsigned long>(random_stream(json.dump(), 0)));
   json["fingerprint"] = hash.data();
+#ifdef TRIPHASE_PLANT
+  json["planted_slowdown"] = TRIPHASE_PLANT;  // the program's, not the machine's
+#endif
   return json;
 }
 

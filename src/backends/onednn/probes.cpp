@@ -6,12 +6,14 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <dnnl.hpp>
 #include <new>
 #include <numeric>
 #include <unordered_map>
 
+#include "backends/evict.h"
 #include "backends/onednn/bandwidth.h"
 #include "backends/onednn/kernels.h"
 #include "core/random.h"
@@ -256,6 +258,22 @@ ProbeGroup onednn_gauge(int threads) {
                 named(update_probe(sets.l3, 1), "gauge_cache"),
                 named(update_probe(sets.memory, kGaugeParts), "gauge_memory")};
           }};
+}
+
+std::optional<double> onednn_memory_bytes_per_s(int threads) {
+  constexpr int64_t kBytes = 32 << 20;
+  constexpr int kRuns = 7;
+  if (!can_evict()) return {};
+  use_threads(threads);
+  const std::shared_ptr<float> data = floats(kBytes / kFloat);
+  double least_s = 1e300;
+  for (int run = 0; run < kRuns; ++run) {
+    evict_by_threads(data.get(), kBytes);
+    const auto begin = std::chrono::steady_clock::now();
+    read_floats(data.get(), kBytes / kFloat, 1);
+    least_s = std::min(least_s, std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+  }
+  return static_cast<double>(kBytes) / least_s;
 }
 
 }  // namespace triphase

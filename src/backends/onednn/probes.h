@@ -11,5 +11,6 @@ namespace triphase {
 
 std::vector<ProbeGroup> onednn_probes(int threads);
 ProbeGroup onednn_gauge(int threads);
+std::optional<double> onednn_memory_bytes_per_s(int threads);
 
 }  // namespace triphase
