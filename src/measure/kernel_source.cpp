@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <stdexcept>
 
 namespace triphase {
@@ -11,15 +12,17 @@ namespace {
 // So that reading the clock, to one tick, is a thousandth of a sample.
 constexpr double kTicksPerSample = 1000;
 
-// The least time that two readings of the clock are apart.
+// The least time that two readings of the clock are apart, where they are.
 double tick_s(const Clock& clock) {
-  constexpr int kReadings = 100;
-  double least = 1;
+  constexpr int kSteps = 50;
+  double least = std::numeric_limits<double>::infinity();
   double last = clock();
-  for (int i = 0; i < kReadings; ++i) {
+  for (int steps = 0; steps < kSteps;) {
     const double now = clock();
-    if (now > last) least = std::min(least, now - last);
+    if (now == last) continue;
+    least = std::min(least, now - last);
     last = now;
+    ++steps;
   }
   return least;
 }

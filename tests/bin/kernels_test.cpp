@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -73,7 +74,8 @@ TEST(Kernels, are_shared_between_optimizers_except_for_updates) {
   for (const KernelCase& kernel : distinct_kernels({sgd, case_of(mlp, 5, "adam", "reference")})) {
     const auto same = std::ranges::find(once, kernel.id.name(), [](const KernelCase& k) { return k.id.name(); });
     if (kernel.kernel->phase == Phase::kUpdate) {
-      if (same != once.end()) EXPECT_EQ(kernel.used_by, same->used_by);
+      const bool sgds = kernel.id.name().find("/optimizer:sgd/") != std::string::npos;
+      EXPECT_EQ(same != once.end(), sgds) << kernel.id.name();
     } else {
       ASSERT_NE(same, once.end());
       EXPECT_EQ(kernel.used_by.size(), 2 * same->used_by.size());
@@ -154,7 +156,8 @@ TEST_P(KernelsAlone, compute_what_float64_does) {
   EXPECT_EQ(kinds.size(), std::variant_size_v<OpKind>) << "every kind of op has run alone";
 }
 
-INSTANTIATE_TEST_SUITE_P(, KernelsAlone, testing::ValuesIn(backends()), [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(, KernelsAlone, testing::ValuesIn(backends()),
+                         [](const auto& backend) { return backend.param; });
 
 TEST(Plans, eviction_loses_nothing) {
   for (const std::string& name : backends()) {
