@@ -94,6 +94,18 @@ void add_bench_flags(CLI::App& app, BenchFlags& flags, const std::string& item) 
              "Exit codes: 0 done, 1 a row failed, 2 bad input or nothing can run, 130 or 143 interrupted.");
 }
 
+CLI::Validator number_between(double least, double most) {
+  std::ostringstream range;
+  range << "a number from " << least << " to " << most;
+  return CLI::Validator(
+      [=, text = range.str()](const std::string& given) {
+        double value = 0;
+        const bool fits = CLI::detail::lexical_cast(given, value) && value >= least && value <= most;
+        return fits ? std::string() : "expected " + text + ", found '" + given + "'";
+      },
+      range.str());
+}
+
 MeasureOptions measure_options(const BenchFlags& flags) {
   MeasureOptions options;
   options.threads = flags.threads;

@@ -40,6 +40,9 @@ BenchmarkFlags read_benchmark_flags(const std::vector<std::string>& arguments);
 // `item` is what is measured: case or kernel.
 void add_bench_flags(CLI::App& app, BenchFlags& flags, const std::string& item);
 
+// CLI::Range lets NaN pass.
+CLI::Validator number_between(double least, double most);
+
 // What the flags say of measuring; the rest of the options is for the caller to set.
 MeasureOptions measure_options(const BenchFlags& flags);
 

@@ -49,7 +49,7 @@ void add_flags(CLI::App& app, KernelFlags& flags) {
   app.add_option("--time_per_kernel", flags.time_per_kernel_s,
                  "Seconds of running a kernel, all cache states together, beyond which only what is missing of seven "
                  "samples is run")
-      ->check(CLI::Range(0.0001, 1e6))
+      ->check(number_between(0.0001, 1e6))
       ->capture_default_str();
 }
 

@@ -17,11 +17,11 @@ inline void add_flags(CLI::App& app, Flags& flags) {
   add_bench_flags(app, flags, "case");
   app.add_option("--time_per_case", flags.time_per_case_s,
                  "Seconds of stepping a case, beyond which only what is missing of seven steps is run")
-      ->check(CLI::Range(0.001, 1e6))
+      ->check(number_between(0.001, 1e6))
       ->capture_default_str();
   app.add_option("--precision", flags.precision,
                  "Stop earlier once the 95 % intervals of the medians are within this fraction on either side")
-      ->check(CLI::Range(0.0001, 1.0))
+      ->check(number_between(0.0001, 1.0))
       ->capture_default_str();
   app.add_option(
          "--ceilings", flags.ceilings,

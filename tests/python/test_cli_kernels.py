@@ -70,7 +70,10 @@ BAD_FLAGS: dict[str, tuple[list[object], list[str]]] = {
     "cache_word": (["--model=OneNet", "--cache=warm"], ["--cache", "warm"]),
     "cache_empty": (["--model=OneNet", "--cache="], ["--cache"]),
     "time_0": (["--model=OneNet", "--time_per_kernel=0"], ["--time_per_kernel"]),
-    "time_nan": (["--model=OneNet", "--time_per_kernel=nan"], ["--time_per_kernel"]),
+    "time_nan": (
+        ["--model=OneNet", "--time_per_kernel=nan"],
+        ["--time_per_kernel: expected a number from 0.0001 to 1e+06, found 'nan'"],
+    ),
     "seed": (["--model=OneNet", "--seed=-1"], ["--seed"]),
     "resume_without_file": (["--model=OneNet", "--resume"], ["--resume: expected --benchmark_out"]),
     "filter": (["--model=OneNet", "--benchmark_filter=("], ["--benchmark_filter", "regular"]),
