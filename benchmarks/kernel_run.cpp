@@ -15,7 +15,8 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-constexpr double kSetupGuessS = 0.03;  // of a kernel
+constexpr double kSetupGuessS = 0.03;      // of a kernel
+constexpr int64_t kVerifyReads = 400'000;  // of each output: milliseconds, for runs that come over and over
 
 // The memory's bandwidth by what triphase_ceilings knows of this machine or by a quick look, whichever is higher: where
 // others use the memory as well, neither alone is what it can do. Null where neither is to be had.
@@ -62,6 +63,7 @@ KernelRun::KernelRun(KernelFlags flags, std::vector<KernelCase> kernels)
   for (const Cache cache : {Cache::kHot, Cache::kCold}) {
     if (std::ranges::find(flags_.caches, to_string(cache)) != flags_.caches.end()) caches_.push_back(cache);
   }
+  options_.verify_reads = kVerifyReads;
   options_.sampling.budget_s = flags_.time_per_kernel_s / static_cast<double>(caches_.size());
   options_.sampling.minimum_s = options_.sampling.budget_s / 2;
 }

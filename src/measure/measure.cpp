@@ -70,7 +70,7 @@ std::unique_ptr<Plan> prepare(const StepProgram& program, Backend& backend, cons
   plan->allocate(options.seed);
   result.groups = plan->groups();  // formulations are chosen by now
   if (stop("verify")) return nullptr;
-  result.verification = verify(program, *plan, options.verify, options.seed);
+  result.verification = verify(program, *plan, options.verify, options.seed, options.verify_reads);
   result.setup_s = wall_s() - begin_s;
   if (!result.verification.ok()) {
     result.status = Status::kFailed;

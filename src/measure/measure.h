@@ -34,6 +34,7 @@ constexpr std::string_view to_string(Status status) {
 struct MeasureOptions {
   int threads = 1;
   VerifyMode verify = VerifyMode::kSampled;
+  int64_t verify_reads = kMostReads;  // for each output; see verify()
   int64_t max_memory_bytes = 0;
   uint64_t seed = 1;
   SampleOptions sampling;
