@@ -1,48 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
-// The flags of triphase_steps: its own, and those of Google Benchmark that it must answer itself or know as well.
+// The flags of triphase_steps beside those that it shares.
 #pragma once
 
-#include <string>
-#include <vector>
-
-#include "bin/cases.h"
-#include "bin/cli.h"
+#include "bench_flags.h"
 
 namespace triphase {
 
-struct Flags {
-  Selection selection;
-  int threads = 0;
-  std::string verify = "sampled";
-  std::string max_memory;
+struct Flags : BenchFlags {
   double time_per_case_s = 4;
   double precision = 0.01;
-  uint64_t seed = 1;
   std::string ceilings = "auto";
   bool explain = false;
-  bool dry_run = false;
-  bool resume = false;
-  // Google Benchmark's, taken from it.
-  std::string out;
-  std::string format = "console";
-  std::vector<std::string> context;
 };
 
-// Splits off the flags of Google Benchmark that this program answers itself; the others stay in `arguments`.
-Flags take_benchmark_flags(std::vector<std::string>& arguments);
-
-struct BenchmarkFlags {
-  std::string filter = ".";
-  int repetitions = 1;
-  bool list = false;
-};
-
-// What of Google Benchmark's own flags this program must know as well.
-BenchmarkFlags read_benchmark_flags(const std::vector<std::string>& arguments);
-
-void add_flags(CLI::App& app, Flags& flags);
-
-// The indices of the cases that a filter keeps, as Google Benchmark reads it: a leading - excludes.
-std::vector<int> filtered(const std::vector<Case>& cases, std::string filter);
+inline void add_flags(CLI::App& app, Flags& flags) {
+  add_bench_flags(app, flags, "case");
+  app.add_option("--time_per_case", flags.time_per_case_s,
+                 "Seconds of stepping a case, beyond which only what is missing of seven steps is run")
+      ->check(number_between(0.001, 1e6))
+      ->capture_default_str();
+  app.add_option("--precision", flags.precision,
+                 "Stop earlier once the 95 % intervals of the medians are within this fraction on either side")
+      ->check(number_between(0.0001, 1.0))
+      ->capture_default_str();
+  app.add_option(
+         "--ceilings", flags.ceilings,
+         "What triphase_ceilings measured, to set times against: auto takes this machine's, off none, else a file")
+      ->capture_default_str();
+  app.add_flag("--explain", flags.explain,
+               "Print for each case every layer and phase with its bound and its distance from it, biggest loss first");
+}
 
 }  // namespace triphase

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "step_run.h"
 
-#include <benchmark/benchmark.h>
-
 #include <algorithm>
 #include <iostream>
 
@@ -18,10 +16,6 @@ using Json = nlohmann::ordered_json;
 
 namespace {
 
-VerifyMode verify_mode(const std::string& name) {
-  return name == "off" ? VerifyMode::kOff : name == "full" ? VerifyMode::kFull : VerifyMode::kSampled;
-}
-
 const Json& step_row(const Journal::Rows& rows) {
   for (const Json& row : rows) {
     if (row["phase"] == "step") return row;
@@ -35,14 +29,10 @@ StepRun::StepRun(Flags flags, std::vector<Case> cases)
     : flags_(std::move(flags)),
       cases_(std::move(cases)),
       environment_(environment()),
-      progress_(static_cast<int>(cases_.size()), 0) {
-  options_.threads = flags_.threads;
-  options_.verify = verify_mode(flags_.verify);
-  options_.seed = flags_.seed;
+      progress_(static_cast<int>(cases_.size()), 0),
+      options_(measure_options(flags_)) {
   options_.sampling.budget_s = flags_.time_per_case_s;
-  options_.sampling.min_samples = 7;  // below 6 there is no interval, and one may correlate with the next
   options_.sampling.relative_half_width = flags_.precision;
-  options_.max_memory_bytes = memory_to_use(flags_.max_memory);
 }
 
 Json StepRun::what_results_depend_on() const {
@@ -168,56 +158,10 @@ void StepRun::dry_run() const {
 }
 
 Json StepRun::document() const {
-  const benchmark::CPUInfo& cpu = benchmark::CPUInfo::Get();
-  Json caches = Json::array();
-  for (const auto& cache : cpu.caches) {
-    caches.push_back(
-        {{"type", cache.type}, {"level", cache.level}, {"size", cache.size}, {"num_sharing", cache.num_sharing}});
-  }
-  Json versions = {{"triphase", TRIPHASE_VERSION}};
-  std::string isa = "reference";
-  for (const std::string& name : flags_.selection.backends) {
-    auto backend = make_backend(name);
-    if (const auto* made = std::get_if<std::unique_ptr<Backend>>(&backend)) {
-      for (const auto& [key, value] : (*made)->versions()) versions[key] = value;
-      if (versions.contains("onednn_isa")) isa = versions["onednn_isa"].get<std::string>();
-    }
-  }
-  Json context = {{"date", iso_time()},
-                  {"host_name", benchmark::SystemInfo::Get().name},
-                  {"executable", "triphase_steps"},
-                  {"num_cpus", cpu.num_cpus},
-                  {"mhz_per_cpu", static_cast<int64_t>(cpu.cycles_per_second / 1e6)},
-                  {"cpu_scaling_enabled", cpu.scaling == benchmark::CPUInfo::Scaling::ENABLED},
-                  {"caches", caches},
-                  {"load_avg", cpu.load_avg},
-                  {"library_build_type", std::string(TRIPHASE_BUILD_TYPE) == "debug" ? "debug" : "release"},
-                  {"json_schema_version", 1}};
-  for (const std::string& item : flags_.context) {
-    const size_t equals = item.find('=');
-    const std::string key = item.substr(0, equals);
-    if (!context.contains(key)) context[key] = item.substr(equals + 1);
-  }
-  context["triphase"] = {{"schema", 1},
-                         {"versions", versions},
-                         {"isa", isa},
-                         {"threads", flags_.threads},
-                         {"affinity", affinity()},
-                         {"numa", numa_nodes()},
-                         {"environment", environment_},
-                         {"ceilings", machines_->record()},
-                         {"settings", what_results_depend_on()}};
-  if (const auto smt = simultaneous_multithreading()) context["triphase"]["smt"] = *smt;
-  Json benchmarks = Json::array();
-  int family = 0;
-  for (const Done& done : done_) {
-    for (const Json& row : done.rows) {
-      benchmarks.push_back(row);
-      benchmarks.back()["family_index"] = family++;
-      benchmarks.back()["per_family_instance_index"] = 0;
-    }
-  }
-  return {{"context", context}, {"benchmarks", benchmarks}};
+  return results_document(
+      "triphase_steps", flags_,
+      {{"environment", environment_}, {"ceilings", machines_->record()}, {"settings", what_results_depend_on()}},
+      done_);
 }
 
 void StepRun::print_table() const {
@@ -286,33 +230,10 @@ int StepRun::finish() {
           {i, r, rows(item.id, {r, repetitions_}, *item.program, skipped("interrupted before it was measured"))});
     }
   }
-  bool failed = false;
-  bool ran = false;
-  for (const Done& done : done_) {
-    const std::string status = step_row(done.rows)["status"].get<std::string>();
-    failed = failed || status == "failed";
-    ran = ran || status != "skipped";
-  }
-  const Json result = document();
-  if (!flags_.out.empty()) write_atomically(flags_.out, result.dump(1) + "\n");
-  if (flags_.format == "json") {
-    std::cout << result.dump(1) << "\n";
-  } else {
+  return conclude(flags_, document(), *journal_, progress_, [&] {
     print_table();
     if (flags_.explain) print_explanations();
-    if (!flags_.out.empty()) std::cout << "\nresults: " << flags_.out << "\n";
-  }
-  std::cout.flush();
-  if (stop_signal() != 0) {
-    if (!journal_->path().empty()) progress_.note("interrupted; what was measured is kept, --resume goes on from it");
-    return 128 + stop_signal();
-  }
-  journal_->discard();
-  if (!ran) {
-    progress_.note("triphase_steps: nothing of what was asked could run here");
-    return kExitBadInput;
-  }
-  return failed ? kExitFailed : 0;
+  });
 }
 
 }  // namespace triphase

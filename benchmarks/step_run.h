@@ -8,9 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "bench_results.h"
 #include "bin/known_machines.h"
-#include "report/journal.h"
-#include "report/progress.h"
 #include "step_flags.h"
 
 namespace triphase {
@@ -34,12 +33,6 @@ class StepRun {
   int finish();
 
  private:
-  struct Done {
-    int index;
-    int repetition;
-    Journal::Rows rows;
-  };
-
   nlohmann::ordered_json what_results_depend_on() const;
   // Set against the ceilings, which are measured again where a layer ran above them.
   Journal::Rows rows_of(const Case& item, const Repetition& repetition, const Measurement& measured);

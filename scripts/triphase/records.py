@@ -230,6 +230,8 @@ def load(path: Path) -> Records:
         raise BadRecords(f"{path}: {complaint}")
     if not data["benchmarks"]:
         raise BadRecords(f"{path}: holds no rows")
+    if any("op" in row for row in data["benchmarks"]):
+        raise BadRecords(f"{path}: holds kernels alone, of triphase_kernels; expected whole steps")
     return build(data)
 
 

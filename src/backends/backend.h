@@ -38,6 +38,10 @@ class StepSource {
   // Runs one step. Writes segments(marks).size() + 1 stamps in seconds, ascending; interval i lies between i and i + 1.
   // Throws VendorError.
   virtual void run_step(Marks marks, std::vector<double>& stamps_s) = 0;
+
+  // Seconds spent in run_step() so far that no interval holds, such as preparing each step; they count against a
+  // budget.
+  virtual double untimed_s() const { return 0; }
 };
 
 // A unit that a plan executes: one op, or several fused into one call. Never crosses a phase.
@@ -75,6 +79,12 @@ class Plan : public StepSource {
 
   // One step, calling before(g) and after(g) around each group g: in between, inputs become outputs, maybe in place.
   virtual void run_observed(const std::function<void(int)>& before, const std::function<void(int)>& after) = 0;
+
+  // Runs one group alone, once more, on what its operands hold: those of the last step.
+  virtual void run_group(int group) = 0;
+  // Pushes all memory that the plan has allocated out of every cache; what computes is awake afterwards. False where
+  // the processor has no way to.
+  virtual bool evict() = 0;
 };
 
 struct CompileOptions {
@@ -116,6 +126,9 @@ class Backend {
   virtual std::vector<ProbeGroup> probes(int /*threads*/) { return {}; }
   // The gauges alone.
   virtual ProbeGroup gauge(int /*threads*/) { return {}; }
+  // Bytes a second at which what is in no cache is read, measured in a few milliseconds; absent where nothing can be
+  // evicted. triphase_ceilings knows it better.
+  virtual std::optional<double> memory_bytes_per_s(int /*threads*/) { return {}; }
 };
 
 }  // namespace triphase

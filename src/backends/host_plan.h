@@ -17,6 +17,7 @@ class HostPlan : public Plan {
   std::span<const Segment> segments(Marks marks) const override;
   void run_step(Marks marks, std::vector<double>& stamps_s) override;
   void run_observed(const std::function<void(int)>& before, const std::function<void(int)>& after) override;
+  void run_group(int group) override { runs_[static_cast<size_t>(group)](); }
   const std::vector<Group>& groups() const override { return groups_; }
   void set_learning_rate(double learning_rate) override {
     optimizer_ = with_learning_rate(program_.optimizer, learning_rate);

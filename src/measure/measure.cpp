@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdio>
+#include <functional>
 #include <new>
 
 #include "core/clock.h"
@@ -37,8 +38,9 @@ std::string gib(int64_t count) {
 
 constexpr double kBetweenReadingsS = 0.1;  // so that they take about a tenth of the time
 
-void run(const StepProgram& program, Backend& backend, const MeasureOptions& options, const StageProgress& progress,
-         Measurement& result) {
+// Compiles, judges memory, allocates and verifies: a plan to be timed, or none and why in `result`.
+std::unique_ptr<Plan> prepare(const StepProgram& program, Backend& backend, const MeasureOptions& options,
+                              const StageProgress& progress, Measurement& result) {
   const double begin_s = now_s();
   const auto stop = [&](std::string_view stage) {
     if (progress(stage, nullptr)) return false;
@@ -47,38 +49,43 @@ void run(const StepProgram& program, Backend& backend, const MeasureOptions& opt
   };
   if (auto shortage = memory_shortage(logical_memory(program).total, options.max_memory_bytes)) {
     result.reason = *shortage;
-    return;
+    return nullptr;
   }
-  if (stop("compile")) return;
+  if (stop("compile")) return nullptr;
   auto compiled = backend.compile(program, {options.threads});
   if (const auto* unsupported = std::get_if<Unsupported>(&compiled)) {
     result.reason = unsupported->reason;
-    return;
+    return nullptr;
   }
-  Plan& plan = *std::get<std::unique_ptr<Plan>>(compiled);
-  result.memory = plan.memory_plan();
-  result.groups = plan.groups();
+  auto plan = std::move(std::get<std::unique_ptr<Plan>>(compiled));
+  result.memory = plan->memory_plan();
+  result.groups = plan->groups();
   if (auto shortage = memory_shortage(result.memory, options.max_memory_bytes)) {
     result.reason = *shortage;
-    return;
+    return nullptr;
   }
-  if (stop("allocate")) return;
-  plan.allocate(options.seed);
-  result.groups = plan.groups();  // formulations are chosen by now
-  if (stop("verify")) return;
-  result.verification = verify(program, plan, options.verify, options.seed);
+  if (stop("allocate")) return nullptr;
+  plan->allocate(options.seed);
+  result.groups = plan->groups();  // formulations are chosen by now
+  if (stop("verify")) return nullptr;
+  result.verification = verify(program, *plan, options.verify, options.seed, options.verify_reads);
   result.setup_s = now_s() - begin_s;
   if (!result.verification.ok()) {
     result.status = Status::kFailed;
     result.reason = result.verification.failure;
-    return;
+    return nullptr;
   }
-  if (stop("sample")) return;
-  plan.set_learning_rate(kTinyLearningRate);
+  if (stop("sample")) return nullptr;
+  plan->set_learning_rate(kTinyLearningRate);
+  return plan;
+}
+
+void take_samples(StepSource& source, const MeasureOptions& options, const StageProgress& progress,
+                  Measurement& result) {
   const ProcessUsage before = process_usage();
   const double sample_begin_s = now_s();
   double read_s = sample_begin_s;
-  result.samples = sample(plan, options.sampling, [&](const Samples& so_far) {
+  result.samples = sample(source, options.sampling, [&](const Samples& so_far) {
     if (options.gauge != nullptr && now_s() - read_s > kBetweenReadingsS) {
       result.readings.push_back(options.gauge->rates());
       read_s = now_s();
@@ -97,6 +104,19 @@ void run(const StepProgram& program, Backend& backend, const MeasureOptions& opt
   }
   result.status = options.verify == VerifyMode::kOff ? Status::kUnverified : Status::kOk;
   if (result.status == Status::kUnverified) result.reason = "--verify=off";
+}
+
+// What goes wrong in `body` becomes a status and a reason.
+void guarded(Measurement& result, const std::function<void()>& body) {
+  try {
+    body();
+  } catch (const std::bad_alloc&) {
+    result.status = Status::kSkipped;
+    result.reason = "the system refused memory: needs " + gib(result.memory.peak_bytes());
+  } catch (const std::exception& error) {  // a library's, by whatever type
+    result.status = Status::kFailed;
+    result.reason = error.what();
+  }
 }
 
 }  // namespace
@@ -124,16 +144,35 @@ std::optional<std::string> memory_shortage(const MemoryPlan& plan, int64_t max_m
 Measurement measure(const StepProgram& program, Backend& backend, const MeasureOptions& options,
                     const StageProgress& progress) {
   Measurement result;
-  try {
-    run(program, backend, options, progress, result);
-  } catch (const std::bad_alloc&) {
-    result.status = Status::kSkipped;
-    result.reason = "the system refused memory: needs " + gib(result.memory.peak_bytes());
-  } catch (const std::exception& error) {  // a library's, by whatever type
-    result.status = Status::kFailed;
-    result.reason = error.what();
-  }
+  guarded(result, [&] {
+    if (const auto plan = prepare(program, backend, options, progress, result)) {
+      take_samples(*plan, options, progress, result);
+    }
+  });
   return result;
+}
+
+std::vector<KernelMeasurement> measure(const Kernel& kernel, Backend& backend, const MeasureOptions& options,
+                                       std::span<const Cache> caches, const StageProgress& progress) {
+  Measurement prepared;
+  std::unique_ptr<Plan> plan;
+  guarded(prepared, [&] { plan = prepare(kernel.program, backend, options, progress, prepared); });
+  std::vector<KernelMeasurement> results;
+  for (const Cache cache : caches) {
+    results.push_back({cache, 1, prepared});
+    KernelMeasurement& result = results.back();
+    if (!plan) continue;
+    guarded(result.measured, [&] {
+      if (cache == Cache::kCold && !plan->evict()) {
+        result.measured.reason = "this processor has no way to empty its caches of what is chosen";
+        return;
+      }
+      KernelSource source(kernel, *plan, cache);
+      result.runs_per_sample = source.runs_per_sample();
+      take_samples(source, options, progress, result.measured);
+    });
+  }
+  return results;
 }
 
 }  // namespace triphase

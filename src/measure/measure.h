@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Measures one case from its program to its samples: compile, judge memory, allocate, verify, then time real steps from
-// restored parameters with a learning rate so small that the data's distribution does not drift.
+// restored parameters with a learning rate so small that the data's distribution does not drift. A kernel alone goes
+// the same way, and is timed run by run in place of steps.
 #pragma once
 
 #include <optional>
@@ -8,6 +9,7 @@
 
 #include "backends/backend.h"
 #include "measure/ceilings.h"
+#include "measure/kernel_source.h"
 #include "measure/sampler.h"
 #include "measure/verify.h"
 
@@ -32,6 +34,7 @@ constexpr std::string_view to_string(Status status) {
 struct MeasureOptions {
   int threads = 1;
   VerifyMode verify = VerifyMode::kSampled;
+  int64_t verify_reads = kMostReads;  // for each output; see verify()
   int64_t max_memory_bytes = 0;
   uint64_t seed = 1;
   SampleOptions sampling;
@@ -60,6 +63,16 @@ using StageProgress = std::function<bool(std::string_view stage, const Samples* 
 // Never throws for what goes wrong with the case itself: that becomes a status and a reason.
 Measurement measure(const StepProgram& program, Backend& backend, const MeasureOptions& options,
                     const StageProgress& progress);
+
+struct KernelMeasurement {
+  Cache cache = Cache::kHot;
+  int64_t runs_per_sample = 1;
+  Measurement measured;  // its steps are runs
+};
+
+// One for each of `caches`, in their order, on one plan that is verified once; options.sampling is for each.
+std::vector<KernelMeasurement> measure(const Kernel& kernel, Backend& backend, const MeasureOptions& options,
+                                       std::span<const Cache> caches, const StageProgress& progress);
 
 // A case that did not run, and why.
 Measurement skipped(std::string reason);

@@ -18,7 +18,8 @@ namespace {
 // with phase marks on one side, in turns before and after.
 constexpr std::array kPattern = {Marks::kPhases, Marks::kPhases, Marks::kNone, Marks::kLayers, Marks::kPhases,
                                  Marks::kPhases, Marks::kLayers, Marks::kNone, Marks::kPhases, Marks::kPhases};
-constexpr size_t kFirstLook = 12;  // fewer samples cannot show a change
+constexpr std::array kAlike = {Marks::kPhases};  // where marks tell nothing apart
+constexpr size_t kFirstLook = 12;                // fewer samples cannot show a change
 constexpr double kLookGrowth = 1.3;
 constexpr double kFirstRunsShare =
     0.1;  // of the budget, for the discarded first runs of unmarked and layer-marked steps
@@ -39,6 +40,10 @@ class Sampler {
     for (const Marks marks : {Marks::kNone, Marks::kPhases, Marks::kLayers}) {
       const std::span<const Segment> segments = source.segments(marks);
       segments_[index(marks)].assign(segments.begin(), segments.end());
+    }
+    if (std::ranges::all_of(segments_, [](const auto& segments) { return segments.size() == 1; })) {
+      pattern_ = kAlike;
+      return;
     }
     for (const Segment& segment : segments_[index(Marks::kLayers)]) {
       const auto same = [&](const Samples::Layer& item) {
@@ -63,34 +68,38 @@ class Sampler {
     const auto interrupted = [&] { return progress && !progress(samples_); };
     // The first step of a kind may load or capture something.
     for (const Marks marks : {Marks::kPhases, Marks::kNone, Marks::kLayers}) {
-      if (marks != Marks::kPhases && samples_.measured_s > kFirstRunsShare * options_.budget_s) break;
+      if (marks != Marks::kPhases && (!takes(marks) || spent_s() > kFirstRunsShare * options_.budget_s)) break;
       run_step(marks);
       ++samples_.warmup_steps;
       if (interrupted()) return "interrupted";
     }
     size_t next_look = kFirstLook;
     bool was_precise = false;
-    for (size_t i = 0;; i = (i + 1) % kPattern.size()) {
-      if (samples_.measured_s >= options_.budget_s) {
+    for (size_t i = 0;; i = (i + 1) % pattern_.size()) {
+      if (spent_s() >= options_.budget_s) {
         if (!lacks(Marks::kPhases) && !lacks(Marks::kLayers)) return "budget";
-        if (!lacks(kPattern[i])) continue;
+        if (!lacks(pattern_[i])) continue;
       }
-      record(kPattern[i], i < kPattern.size() / 2);
+      record(pattern_[i], i < pattern_.size() / 2);
       if (interrupted()) return "interrupted";
       const size_t count = samples_.step_s.size();
       if (count >= next_look) {
         next_look = static_cast<size_t>(std::ceil(kLookGrowth * static_cast<double>(count)));
         const bool precise = is_precise();
-        if (precise && was_precise && samples_.measured_s >= options_.minimum_s) return "interval";
+        if (precise && was_precise && spent_s() >= options_.minimum_s) return "interval";
         was_precise = precise;
       }
       if (count >= options_.max_samples) return "max_samples";
     }
   }
 
+  double spent_s() const { return samples_.measured_s + source_.untimed_s() - untimed_before_s_; }
+
+  bool takes(Marks marks) const { return std::ranges::find(pattern_, marks) != pattern_.end(); }
+
   bool lacks(Marks marks) const {
     if (marks == Marks::kPhases) return samples_.step_s.size() < options_.min_samples;
-    return marks == Marks::kLayers && samples_.layered_step_s.empty();
+    return marks == Marks::kLayers && takes(marks) && samples_.layered_step_s.empty();
   }
 
   // The whole step's time.
@@ -170,6 +179,8 @@ class Sampler {
 
   StepSource& source_;
   const SampleOptions options_;
+  const double untimed_before_s_ = source_.untimed_s();
+  std::span<const Marks> pattern_ = kPattern;
   std::array<std::vector<Segment>, 3> segments_;  // by Marks
   std::vector<size_t> layer_slots_;               // for each segment with layer marks, its index in samples_.layers
   std::vector<size_t> layered_after_;             // for each layered step, how many of step_s ran before it

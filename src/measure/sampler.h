@@ -6,7 +6,8 @@
 // Steps with phase marks (most), layer marks and no marks alternate in a balanced pattern, so that drift reaches all
 // alike. Leading samples are dropped by a change-point rule on the step times. Sampling ends when the 95 % intervals of
 // the medians are narrow enough at two looks in a row, and it looks only when the sample count has grown by 1.3: every
-// look is a chance to stop on a fluke. All time is the source's own, so a simulated clock is measured exactly.
+// look is a chance to stop on a fluke. All time is the source's own, so a simulated clock is measured exactly. Where a
+// step is a single interval whatever the marks, all steps are alike and are taken as steps with phase marks.
 #pragma once
 
 #include <array>
@@ -21,7 +22,7 @@
 namespace triphase {
 
 struct SampleOptions {
-  double budget_s = 5;                // of stepping, warm-up included
+  double budget_s = 5;                // of stepping, warm-up and what the source leaves untimed included
   double relative_half_width = 0.01;  // of the medians' 95 % intervals: step, forward, backward and backward / forward
   double minimum_s = 0.1;             // of stepping, before precision may end it: slower noise would go unseen
   size_t min_samples = 3;             // steps with phase marks, and one with layer marks, even beyond the budget

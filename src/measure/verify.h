@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Checks that a plan computes what its program says, before any time is believed: every op's output against float64, on
-// the very plan that is timed, and that the loss falls over real steps.
+// the very plan that is timed, and that the loss falls over real steps where the program has one.
 #pragma once
 
 #include <string>
@@ -27,8 +27,12 @@ struct Verification {
   bool ok() const { return failure.empty(); }
 };
 
-// Runs a few steps of an allocated plan; leaves it restored. Gradient elements of the first step set the learning rate
-// of the loss check: a first-order prediction of a fall by 2 % a step.
-Verification verify(const StepProgram& program, Plan& plan, VerifyMode mode, uint64_t seed);
+inline constexpr int64_t kMostReads = 8'000'000;
+
+// `most_reads`: how many elements the recomputing of one output's sample may read, if it is to be more than a few dozen
+// elements. Runs a few steps of an allocated plan; leaves it restored. Gradient elements of the first step set the
+// learning rate of the loss check: a first-order prediction of a fall by 2 % a step.
+Verification verify(const StepProgram& program, Plan& plan, VerifyMode mode, uint64_t seed,
+                    int64_t most_reads = kMostReads);
 
 }  // namespace triphase

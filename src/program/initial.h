@@ -19,7 +19,7 @@ class InitialValues {
     if (tensor_.role == Role::kTarget) {
       for (const int reader : tensor_.readers) {
         const Op& op = program.ops[static_cast<size_t>(reader)];
-        if (std::holds_alternative<SoftmaxCrossEntropy>(op.kind)) classes_ = program.tensor(op.inputs[0]).type.shape[1];
+        if (op.inputs[0] != id) classes_ = program.tensor(op.inputs[0]).type.shape[1];  // a loss, or its backward
       }
     }
   }

@@ -131,6 +131,9 @@ nlohmann::ordered_json environment() {
   put("governor", first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"));
   put("transparent_huge_pages", first_line("/sys/kernel/mm/transparent_hugepage/enabled"));
   json["fingerprint"] = fingerprint_of(json);
+#ifdef TRIPHASE_PLANT
+  json["planted_slowdown"] = TRIPHASE_PLANT;  // the program's, not the machine's
+#endif
   return json;
 }
 

@@ -11,7 +11,8 @@
 namespace triphase {
 
 // {"cpu", "microarchitecture", "cpus", "memory_bytes", "system", "compiler", "virtual_machine", "governor",
-// "transparent_huge_pages", "fingerprint"}; the fingerprint is a hash of the others.
+// "transparent_huge_pages", "fingerprint"}; the fingerprint is a hash of the others. A build that is slowed down on
+// purpose says so in "planted_slowdown" beside: its times are to be compared with those of the same machine.
 nlohmann::ordered_json environment();
 // A hash of a JSON value as 16 hexadecimal digits: equal for what is written alike.
 std::string fingerprint_of(const nlohmann::ordered_json& json);

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "measure/summary.h"
+#include "report/row_parts.h"
 
 namespace triphase {
 namespace {
@@ -14,7 +15,6 @@ using Json = nlohmann::ordered_json;
 
 constexpr size_t kPhaseSamplesKept = 200;
 constexpr size_t kLayerSamplesKept = 20;
-constexpr double kNanoseconds = 1e9;
 
 class RowWriter {
  public:
@@ -67,58 +67,21 @@ class RowWriter {
     std::vector<std::string> implementations;
   };
 
-  bool ran() const { return measured_.status == Status::kOk || measured_.status == Status::kUnverified; }
-
   Json& begin_row(const std::string& path, const std::string& phase, const Cost& cost) {
     const std::string name = id_.name() + path + "/" + phase + "/real_time";
-    Json row = {{"name", name},
-                {"run_name", name},
-                {"run_type", "iteration"},
-                {"repetitions", repetition_.count},
-                {"repetition_index", repetition_.index},
-                {"threads", id_.threads},
-                {"iterations", 0},
-                {"real_time", 0.0},
-                {"cpu_time", 0.0},
-                {"time_unit", "ns"},
-                {"model", id_.model},
+    Json row = named_row(name, repetition_, id_.threads);
+    row.update({{"model", id_.model},
                 {"model_name", id_.model_name},
                 {"model_parameters", id_.model_parameters},
                 {"phase", phase},
                 {"batch", id_.batch},
                 {"dtype", id_.dtype},
                 {"optimizer", id_.optimizer},
-                {"backend", id_.backend},
-                {"status", to_string(measured_.status)},
-                {"flop", cost.flop},
-                {"flop_unpadded", cost.flop_unpadded},
-                {"flop_executed", cost.flop_executed},
-                {"traffic_bytes", cost.traffic_bytes}};
-    if (!measured_.reason.empty()) row["reason"] = measured_.reason;
-    if (!ran()) {
-      row["error_occurred"] = true;
-      row["error_message"] = std::string(to_string(measured_.status)) + ": " + measured_.reason;
-    }
+                {"backend", id_.backend}});
+    write_status(row, measured_);
+    write_cost(row, cost);
     rows_.push_back(std::move(row));
     return rows_.back();
-  }
-
-  void write_times(Json& row, const std::vector<double>& series_s, size_t kept) {
-    const auto summary = summarise(series_s, kept);
-    if (!summary) return;
-    row["iterations"] = summary->sample_count;
-    row["real_time"] = summary->median_s * kNanoseconds;
-    row["cpu_time"] = summary->median_s * kNanoseconds * measured_.cpu_share;
-    row["median_s"] = summary->median_s;
-    row["min_s"] = summary->min_s;
-    row["mad_s"] = summary->mad_s;
-    if (summary->ci95_s) {
-      row["ci95_low_s"] = summary->ci95_s->low;
-      row["ci95_high_s"] = summary->ci95_s->high;
-    }
-    row["sample_count"] = summary->sample_count;
-    row["samples_s"] = summary->samples_s;
-    row["setup_s"] = measured_.setup_s;
   }
 
   void write_expectation(Json& row, const std::function<bool(const Demand&)>& included) {
@@ -152,8 +115,8 @@ class RowWriter {
       row["traffic_bytes_planned"] = planned_bytes;
     }
     write_expectation(row, [&](const Demand& demand) { return phases.contains(demand.phase); });
-    if (!ran()) return;
-    write_times(row,
+    if (!ran(measured_)) return;
+    write_times(row, measured_,
                 name == "step" ? measured_.samples.step_s
                                : phase_sum_s(measured_.samples, [&](Phase p) { return phases.contains(p); }),
                 kPhaseSamplesKept);
@@ -177,9 +140,9 @@ class RowWriter {
       row["traffic_bytes_planned"] = planned->second.traffic_bytes;
     }
     write_expectation(row, [&](const Demand& demand) { return demand.layer == layer && demand.phase == phase; });
-    if (!ran()) return;
+    if (!ran(measured_)) return;
     for (const Samples::Layer& series : measured_.samples.layers) {
-      if (series.layer == layer && series.phase == phase) write_times(row, series.s, kLayerSamplesKept);
+      if (series.layer == layer && series.phase == phase) write_times(row, measured_, series.s, kLayerSamplesKept);
     }
     write_excess(row);
     if (!row.contains("median_s")) {
@@ -211,7 +174,7 @@ class RowWriter {
                            {"input", memory.input},
                            {"total", memory.total}};
     if (!measured_.groups.empty()) row["memory_planned_bytes"] = measured_.memory.peak_bytes();
-    if (!ran()) return;
+    if (!ran(measured_)) return;
     const std::vector<double> forward = phase_sum_s(measured_.samples, [](Phase p) { return p == Phase::kForward; });
     const std::vector<double> backward = phase_sum_s(measured_.samples, is_backward);
     const std::vector<double> with_update =

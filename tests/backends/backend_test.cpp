@@ -140,6 +140,8 @@ class FaultyPlan : public Plan {
   void run_observed(const std::function<void(int)>& before, const std::function<void(int)>& after) override {
     plan_->run_observed(before, after);
   }
+  void run_group(int group) override { plan_->run_group(group); }
+  bool evict() override { return plan_->evict(); }
 
  private:
   std::unique_ptr<Plan> plan_;

@@ -94,6 +94,7 @@ BAD_FLAGS: dict[str, tuple[list[object], list[str]]] = {
     "memory_long": (["--model=OneNet", "--max_memory=" + "9" * 100_000], ["--max_memory"]),
     "time_0": (["--model=OneNet", "--time_per_case=0"], ["--time_per_case"]),
     "time_nan": (["--model=OneNet", "--time_per_case=nan"], ["--time_per_case"]),
+    "precision_nan": (["--model=OneNet", "--precision=nan"], ["--precision: expected a number"]),
     "precision": (["--model=OneNet", "--precision=2"], ["--precision"]),
     "seed": (["--model=OneNet", "--seed=-1"], ["--seed"]),
     "resume_without_file": (["--model=OneNet", "--resume"], ["--resume: expected --benchmark_out"]),

@@ -3,6 +3,11 @@
 
 #include <omp.h>
 
+#include <algorithm>
+#include <cstddef>
+
+#include "backends/evict.h"
+
 #if defined(__AVX512F__) || defined(__AVX__)
 #include <immintrin.h>
 #endif
@@ -104,6 +109,15 @@ void update_floats(float* w, const float* g, int64_t count, int64_t repeats) {
 void empty_region() {
 #pragma omp parallel
   barrier();
+}
+
+void evict_by_threads(const void* data, int64_t bytes) {
+  constexpr int64_t kPiece = 16 << 10;
+  const auto* begin = static_cast<const std::byte*>(data);
+#pragma omp parallel for schedule(static)
+  for (int64_t offset = 0; offset < bytes; offset += kPiece) {
+    evict_lines(begin + offset, std::min(kPiece, bytes - offset));
+  }
 }
 
 }  // namespace triphase

@@ -16,4 +16,7 @@ void copy_floats(const float* x, float* y, int64_t count, int64_t repeats);
 void update_floats(float* w, const float* g, int64_t count, int64_t repeats);
 void empty_region();
 
+// Pushes memory out of every cache, each thread a part; see backends/evict.h.
+void evict_by_threads(const void* data, int64_t bytes);
+
 }  // namespace triphase

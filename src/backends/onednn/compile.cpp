@@ -33,15 +33,7 @@ float* floats(const memory& m) { return static_cast<float*>(m.get_data_handle())
 void OnednnPlan::compile() {
   for (int op = 0; op < static_cast<int>(program_.ops.size()); ++op) {
     if (group_of_op_[static_cast<size_t>(op)] >= 0) continue;  // fused into an earlier one
-    for (const TensorId id : op_at(op).inputs) {
-      // Given tensors lie row-major unless the op that reads them first says otherwise.
-      const bool chooses =
-          std::holds_alternative<Conv2d>(op_at(op).kind) || std::holds_alternative<MatMul>(op_at(op).kind);
-      if (!chooses && !materialised(id) && program_.tensor(id).producer < 0) {
-        const Tensor& tensor = program_.tensor(id);
-        if (tensor.role != Role::kState) put(id, row_major(tensor.type));
-      }
-    }
+    place_given(op);
     std::visit(Overloaded{
                    [&](const MatMul& kind) {
                      if (op_at(op).phase == Phase::kForward) {
@@ -96,6 +88,40 @@ void OnednnPlan::compile() {
                },
                op_at(op).kind);
   }
+}
+
+void OnednnPlan::place_given(int op) {
+  const Op& that = op_at(op);
+  const auto* product = std::get_if<MatMul>(&that.kind);
+  const bool chooses = (product && that.phase == Phase::kForward) || std::holds_alternative<Conv2d>(that.kind) ||
+                       std::holds_alternative<Conv2dBackwardData>(that.kind) ||
+                       std::holds_alternative<Conv2dBackwardWeights>(that.kind) ||
+                       std::holds_alternative<BiasGradient>(that.kind);  // with the product that it is fused into
+  if (chooses) return;
+  for (const TensorId id : that.inputs) {
+    const Tensor& tensor = program_.tensor(id);
+    if (materialised(id) || tensor.producer >= 0 || tensor.role == Role::kState) continue;
+    if (product && tensor.role == Role::kParameter) {
+      put(id, column_major(tensor.type.shape));
+    } else if (id == program_.input || std::holds_alternative<Update>(that.kind)) {
+      put(id, row_major(tensor.type));
+    } else {
+      put(id, usual_layout(tensor.type));
+    }
+  }
+}
+
+memory::desc OnednnPlan::usual_layout(const TensorType& type) const {
+  if (type.shape.size() != 4) return row_major(type);
+  constexpr int64_t kWidth = 3;
+  const int64_t channels = type.shape[1];
+  const memory::desc image(type.shape, memory::data_type::f32, memory::format_tag::any);
+  const memory::desc weights({channels, channels, kWidth, kWidth}, memory::data_type::f32, memory::format_tag::any);
+  const Dims ones = {1, 1};
+  const dnnl::convolution_forward::primitive_desc convolution(
+      engine_, dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct, image, weights, memory::desc(),
+      image, ones, {0, 0}, ones, ones, primitive_attributes());
+  return convolution.dst_desc();
 }
 
 void OnednnPlan::compile_forward_product(int op) {
@@ -220,6 +246,7 @@ void OnednnPlan::compile_matmul_backward_data(int op) {
 
 // dw = dyᵀ x, db = Σ_n dy.   dy: [N, K]  x: [N, C]  dw: [K, C], column-major, so computed as dwᵀ = xᵀ dy  db: [K]
 void OnednnPlan::compile_matmul_backward_weights(int op, std::optional<int> bias_op) {
+  place_given(op);
   const TensorId dy = op_at(op).inputs[0];
   const TensorId x = op_at(op).inputs[1];
   const TensorId dw = op_at(op).outputs[0];

@@ -94,6 +94,8 @@ void OnednnPlan::compile_conv_backward_data(int op) {
   const dnnl::convolution_backward_data::primitive_desc backward(
       engine_, dnnl::algorithm::convolution_direct, x_desc, any(conv.w), y_desc, conv.stride, conv.dilation,
       conv.padding, conv.padding, hint, primitive_attributes());
+  if (!materialised(dy)) put(dy, backward.diff_dst_desc());
+  if (!materialised(w)) put(w, hint.weights_desc());  // as the forward convolution keeps them
   begin({op});
   put(dx, backward.diff_src_desc());
   for (const TensorId id : {dy, w, dx}) touch(id);
@@ -169,6 +171,8 @@ void OnednnPlan::compile_conv_backward_weights(int op, std::optional<int> bias_o
   const dnnl::convolution_backward_weights::primitive_desc backward(
       engine_, dnnl::algorithm::convolution_direct, x_desc, any(conv.w), db_desc, y_desc, conv.stride, conv.dilation,
       conv.padding, conv.padding, hint, primitive_attributes());
+  if (!materialised(dy)) put(dy, backward.diff_dst_desc());
+  if (!materialised(x)) put(x, backward.src_desc());
   begin(bias_op ? std::vector<int>{*bias_op, op} : std::vector<int>{op});
   put(dw, backward.diff_weights_desc());
   for (const TensorId id : {dy, x, dw}) touch(id);

@@ -61,6 +61,7 @@ class OnednnBackend : public Backend {
 
   std::vector<ProbeGroup> probes(int threads) override { return onednn_probes(threads); }
   ProbeGroup gauge(int threads) override { return onednn_gauge(threads); }
+  std::optional<double> memory_bytes_per_s(int threads) override { return onednn_memory_bytes_per_s(threads); }
 };
 
 }  // namespace

@@ -8,6 +8,8 @@
 #include <cstring>
 #include <new>
 
+#include "backends/evict.h"
+#include "backends/onednn/bandwidth.h"
 #include "backends/onednn/kernels.h"
 #include "core/clock.h"
 #include "program/initial.h"
@@ -60,12 +62,13 @@ dnnl::primitive_attr primitive_attributes(bool relu) {
   return attr;
 }
 
-OnednnPlan::OnednnPlan(const StepProgram& program, const CompileOptions& options)
+OnednnPlan::OnednnPlan(const StepProgram& program, const CompileOptions& options, std::optional<Plant> plant)
     : HostPlan(program),
       options_(options),
       places_(program.tensors.size()),
       group_of_op_(program.ops.size(), -1),
-      kept_until_(program.tensors.size(), -1) {
+      kept_until_(program.tensors.size(), -1),
+      plant_(std::move(plant)) {
   for (int op = 0; op < static_cast<int>(program.ops.size()); ++op) {
     if (const auto pair = pool_and_relu(program, op)) kept_until_[static_cast<size_t>(pair->output)] = op;
   }
@@ -108,9 +111,9 @@ void OnednnPlan::allocate(uint64_t seed) {
   seed_ = seed;
   const Packing packing = pack_transients();
   const auto add_block = [&](int64_t count) {
-    blocks_.emplace_back(allocate_bytes(count));
-    zero(blocks_.back().get(), count);
-    return blocks_.back().get();
+    blocks_.push_back({std::unique_ptr<std::byte, FreeDeleter>(allocate_bytes(count)), count});
+    zero(blocks_.back().data.get(), count);
+    return blocks_.back().data.get();
   };
   std::byte* transient = add_block(packing.bytes);
   std::byte* scratch_data = add_block(scratch_bytes_);
@@ -124,6 +127,7 @@ void OnednnPlan::allocate(uint64_t seed) {
   }
   choose_candidates();
   fill(/*only_replaced=*/false);
+  if (!planted_.empty()) fix_planted_work();
 }
 
 void OnednnPlan::restore() {
@@ -167,6 +171,11 @@ double OnednnPlan::read(TensorId id, int64_t index) const {
       return static_cast<double>(bytes(id)[offset]);
   }
   return 0;
+}
+
+bool OnednnPlan::evict() {
+  for (const Block& block : blocks_) evict_by_threads(block.data.get(), block.bytes);
+  return can_evict();
 }
 
 void OnednnPlan::begin_step(const std::vector<double>& scalars) {
@@ -256,7 +265,38 @@ void OnednnPlan::end(std::vector<Candidate> candidates) {
   const size_t index = groups().size();
   candidates_.push_back(std::move(candidates));
   chosen_.push_back(0);
+  if (plant_ && slows(*plant_, program_, pending_.group)) {
+    planted_[index] = {};
+    add_group(std::move(pending_.group), [this, index] {
+      candidates_[index][chosen_[index]].run();
+      const Planted& planted = planted_.at(index);
+      planted_rounds_run_ += planted_work(planted.rounds, planted.threads);
+    });
+    return;
+  }
   add_group(std::move(pending_.group), [this, index] { candidates_[index][chosen_[index]].run(); });
+}
+
+void OnednnPlan::fix_planted_work() {
+  constexpr int kSteps = 5;
+  constexpr double kWorthForking_s = 50e-6;  // shorter work is the calling thread's alone
+  std::map<size_t, double> least_s;
+  double begin_s = 0;
+  for (int step = 0; step < kSteps; ++step) {
+    run_observed([&](int) { begin_s = now_s(); },
+                 [&](int group) {
+                   const auto g = static_cast<size_t>(group);
+                   const double elapsed_s = now_s() - begin_s;
+                   const auto [known, first] = least_s.emplace(g, elapsed_s);
+                   known->second = std::min(known->second, elapsed_s);
+                 });
+  }
+  restore();
+  for (auto& [group, planted] : planted_) {
+    const double extra_s = plant_->percent / 100 * least_s.at(group);
+    planted.threads = extra_s > kWorthForking_s ? options_.threads : 1;
+    planted.rounds = planted_rounds(extra_s, planted.threads);
+  }
 }
 
 void OnednnPlan::choose_candidates() {
@@ -289,6 +329,7 @@ void OnednnPlan::choose_together(const Op& update) {
   constexpr int64_t kMostBytes = 8 << 20;  // beyond, a core's cache keeps nothing of a parameter
   const TensorId w = update.inputs[0];
   const int gradient_op = program_.tensor(update.inputs[1]).producer;
+  if (gradient_op < 0) return;  // an update alone
   if (layout(w).bytes() > kMostBytes || !std::holds_alternative<MatMul>(op_at(gradient_op).kind)) return;
   std::vector<int> ops = program_.tensor(w).readers;
   ops.push_back(gradient_op);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <dnnl.hpp>
+#include <map>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -13,6 +14,7 @@
 
 #include "backends/host_plan.h"
 #include "backends/onednn/layout.h"
+#include "backends/onednn/plant.h"
 #include "program/liveness.h"
 
 namespace triphase {
@@ -38,13 +40,17 @@ dnnl::primitive_attr primitive_attributes(bool relu = false);
 
 class OnednnPlan : public HostPlan {
  public:
-  OnednnPlan(const StepProgram& program, const CompileOptions& options);
+  OnednnPlan(const StepProgram& program, const CompileOptions& options, std::optional<Plant> plant = built_in_plant());
 
   MemoryPlan memory_plan() const override;
   void allocate(uint64_t seed) override;
   void restore() override;
   bool materialised(TensorId id) const override { return place(id).layout != nullptr; }
   double read(TensorId id, int64_t index) const override;
+  bool evict() override;
+
+  // Rounds of planted work that all threads have run so far.
+  int64_t planted_rounds_run() const { return planted_rounds_run_; }
 
  protected:
   void begin_step(const std::vector<double>& scalars) override;
@@ -84,7 +90,10 @@ class OnednnPlan : public HostPlan {
   struct FreeDeleter {
     void operator()(std::byte* data) const { std::free(data); }
   };
-  using Block = std::unique_ptr<std::byte, FreeDeleter>;
+  struct Block {
+    std::unique_ptr<std::byte, FreeDeleter> data;
+    int64_t bytes = 0;
+  };
 
   // One function a kind of op; `op` is its index. In compile.cpp:
   void compile();
@@ -117,6 +126,10 @@ class OnednnPlan : public HostPlan {
   const Layout& layout(TensorId id) const { return *place(id).layout; }
   int group_index() const { return static_cast<int>(groups().size()); }
 
+  // Places what a kernel alone is given and a whole step would have computed or placed before this op.
+  void place_given(int op);
+  // How a convolution would leave a tensor of that shape; row-major where it is no image.
+  dnnl::memory::desc usual_layout(const TensorType& type) const;
   // Gives a tensor its layout and a storage of its own, or that of `alias`.
   void put(TensorId id, const dnnl::memory::desc& desc, TensorId alias = kNoTensor);
   // The last op to read a tensor, by the program or because this backend fuses others; -1 if none.
@@ -141,6 +154,8 @@ class OnednnPlan : public HostPlan {
   void touch(TensorId id);  // counts an operand's planned traffic
   // Ends the pending group. Candidates of one group share its scratch and reorders.
   void end(std::vector<Candidate> candidates);
+  // Fixes how much planted work follows each group that is slowed, by the group's own time in whole steps.
+  void fix_planted_work();
   void choose_candidates();
   // Revises the choices for a parameter's products by timing them in a row with its update.
   void choose_together(const Op& update);
@@ -158,6 +173,13 @@ class OnednnPlan : public HostPlan {
   std::vector<int> kept_until_;  // by tensor: an op that reads it beside those that the program says, or -1
   std::vector<std::vector<Candidate>> candidates_;  // by group
   std::vector<size_t> chosen_;                      // by group
+  std::optional<Plant> plant_;
+  struct Planted {
+    int64_t rounds = 0;
+    int threads = 1;
+  };
+  std::map<size_t, Planted> planted_;  // by group, of those that are slowed
+  int64_t planted_rounds_run_ = 0;
   Pending pending_;
   int64_t scratch_bytes_ = 0;
   std::vector<Block> blocks_;

@@ -121,7 +121,8 @@ void OnednnPlan::compile_pool_backward(int op, const Window& window, dnnl::algor
   const TensorId dy = op_at(op).inputs[0];
   const TensorId dx = op_at(op).outputs[0];
   const PoolShape pool(window);
-  // Gradients take the layouts of the forward op, which is found by the taps it wrote or by its layer.
+  // Gradients take the layouts of the forward op, which is found by the taps it wrote or by its layer; without one, the
+  // usual.
   const bool max = algorithm == dnnl::algorithm::pooling_max;
   memory::desc y_desc;
   memory::desc x_desc;
@@ -132,6 +133,10 @@ void OnednnPlan::compile_pool_backward(int op, const Window& window, dnnl::algor
     x_desc = layout(forward_op.inputs[0]).desc();
     y_desc = layout(forward_op.outputs[0]).desc();
     break;
+  }
+  if (x_desc.is_zero()) {
+    y_desc = layout(dy).desc();
+    x_desc = usual_layout(program_.tensor(dx).type);
   }
   const auto hint = forward_desc(engine_, pool, algorithm, x_desc, program_.tensor(dy).type.shape);
   const dnnl::pooling_backward::primitive_desc backward(engine_, algorithm, x_desc, y_desc, pool.stride, pool.kernel,

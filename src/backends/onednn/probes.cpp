@@ -2,17 +2,21 @@
 #include "backends/onednn/probes.h"
 
 #include <omp.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <memory>
 #include <new>
 #include <numeric>
 #include <unordered_map>
 
+#include "backends/evict.h"
 #include "backends/onednn/bandwidth.h"
 #include "backends/onednn/kernels.h"
+#include "core/clock.h"
 #include "core/random.h"
 
 namespace triphase {
@@ -255,6 +259,28 @@ ProbeGroup onednn_gauge(int threads) {
                 named(update_probe(sets.l3, 1), "gauge_cache"),
                 named(update_probe(sets.memory, kGaugeParts), "gauge_memory")};
           }};
+}
+
+// Many short runs, so that one at least is undisturbed by others; on large pages, as the plans' own memory.
+std::optional<double> onednn_memory_bytes_per_s(int threads) {
+  constexpr int64_t kHugePage = 2 << 20;
+  constexpr int64_t kBytes = 4 * kHugePage;
+  constexpr int kRuns = 40;
+  if (!can_evict()) return {};
+  use_threads(threads);
+  const std::unique_ptr<float, void (*)(void*)> data(static_cast<float*>(std::aligned_alloc(kHugePage, kBytes)),
+                                                     std::free);
+  if (!data) throw std::bad_alloc();
+  madvise(data.get(), kBytes, MADV_HUGEPAGE);
+  write_floats(data.get(), kBytes / kFloat, 1);
+  double least_s = 1e300;
+  for (int run = 0; run < kRuns; ++run) {
+    evict_by_threads(data.get(), kBytes);
+    const double begin_s = now_s();
+    read_floats(data.get(), kBytes / kFloat, 1);
+    least_s = std::min(least_s, now_s() - begin_s);
+  }
+  return static_cast<double>(kBytes) / least_s;
 }
 
 }  // namespace triphase

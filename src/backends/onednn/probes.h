@@ -12,6 +12,7 @@ namespace triphase {
 
 std::vector<ProbeGroup> onednn_probes(int threads);
 ProbeGroup onednn_gauge(int threads);
+std::optional<double> onednn_memory_bytes_per_s(int threads);
 
 // Memory that holds values of about 1, never zeros, first touched by the threads that will use it.
 dnnl::memory filled(const dnnl::memory::desc& desc, const dnnl::engine& engine);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/reference/reference.h"
 
+#include "backends/evict.h"
 #include "backends/host_plan.h"
 #include "backends/reference/interpreter.h"
 #include "program/initial.h"
@@ -35,6 +36,14 @@ class ReferencePlan : public HostPlan {
   void restore() override {
     fill([](const Tensor& tensor) { return tensor.next != kNoTensor; });
     rewind();
+  }
+
+  bool evict() override {
+    for (TensorId id = 0; id < static_cast<TensorId>(program_.tensors.size()); ++id) {
+      const std::vector<double>& values = interpreter_[id];
+      evict_lines(values.data(), static_cast<int64_t>(values.size() * sizeof(double)));
+    }
+    return can_evict();
   }
 
   bool materialised(TensorId) const override { return true; }

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "step_flags.h"
+#include "bench_flags.h"
 
-#include <map>
+#include <algorithm>
 #include <regex>
 #include <sstream>
 
+#include "report/environment.h"
+
 namespace triphase {
 
-Flags take_benchmark_flags(std::vector<std::string>& arguments) {
-  Flags flags;
+void take_benchmark_flags(std::vector<std::string>& arguments, BenchFlags& flags) {
   std::vector<std::string> rest;
   for (const std::string& argument : arguments) {
     const auto value_of = [&](const std::string& flag) -> const char* {
@@ -36,7 +37,6 @@ Flags take_benchmark_flags(std::vector<std::string>& arguments) {
     }
   }
   arguments = rest;
-  return flags;
 }
 
 BenchmarkFlags read_benchmark_flags(const std::vector<std::string>& arguments) {
@@ -56,9 +56,9 @@ BenchmarkFlags read_benchmark_flags(const std::vector<std::string>& arguments) {
   return flags;
 }
 
-void add_flags(CLI::App& app, Flags& flags) {
+void add_bench_flags(CLI::App& app, BenchFlags& flags, const std::string& item) {
   Selection& what = flags.selection;
-  app.add_option("--suite", what.suite, "A suite of benchmarks/suites (quick, full, smoke) or a .json file");
+  app.add_option("--suite", what.suite, "A suite of benchmarks/suites (quick, full, smoke, kernels) or a .json file");
   app.add_option("--model", what.models,
                  "A model of benchmarks/models, such as DeeperConvNet:depth=10, or a .json file; may be repeated");
   app.add_option("--batch", what.batch, "Examples a step, for --model: 1,2,4 or 1:1024:*2 or 10:50:+10")
@@ -79,51 +79,66 @@ void add_flags(CLI::App& app, Flags& flags) {
       ->check(CLI::IsMember({"sampled", "full", "off"}))
       ->capture_default_str();
   app.add_option("--max_memory", flags.max_memory,
-                 "Skip cases that need more, such as 8GiB; by default nine tenths of what is available");
-  app.add_option("--time_per_case", flags.time_per_case_s,
-                 "Seconds of stepping a case, beyond which only what is missing of seven steps is run")
-      ->check(CLI::Range(0.001, 1e6))
-      ->capture_default_str();
-  app.add_option("--precision", flags.precision,
-                 "Stop earlier once the 95 % intervals of the medians are within this fraction on either side")
-      ->check(CLI::Range(0.0001, 1.0))
-      ->capture_default_str();
+                 "Skip each " + item + " that needs more, such as 8GiB; by default nine tenths of what is available");
   app.add_option("--seed", flags.seed, "Seed of data and parameters")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  app.add_option(
-         "--ceilings", flags.ceilings,
-         "What triphase_ceilings measured, to set times against: auto takes this machine's, off none, else a file")
-      ->capture_default_str();
-  app.add_flag("--explain", flags.explain,
-               "Print for each case every layer and phase with its bound and its distance from it, biggest loss first");
-  app.add_flag("--dry_run", flags.dry_run, "List the cases with their memory and a guess of the time; measure nothing");
+  app.add_flag("--dry_run", flags.dry_run,
+               "List each " + item + " with its memory and a guess of the time; measure nothing");
   app.add_flag("--resume", flags.resume, "Go on with the run whose journal lies beside --benchmark_out");
-  app.footer(
-      "Google Benchmark's flags work on case names: --benchmark_filter=REGEX, --benchmark_list_tests,\n"
-      "--benchmark_repetitions=N, --benchmark_out=FILE (journal beside it while running), "
-      "--benchmark_context=KEY=VALUE,\n"
-      "--benchmark_format=console|json, --benchmark_enable_random_interleaving.\n"
-      "Exit codes: 0 done, 1 a row failed, 2 bad input or nothing can run, 130 or 143 interrupted.");
+  app.footer("Google Benchmark's flags work on the names of each " + item +
+             ": --benchmark_filter=REGEX, --benchmark_list_tests,\n"
+             "--benchmark_repetitions=N, --benchmark_out=FILE (journal beside it while running), "
+             "--benchmark_context=KEY=VALUE,\n"
+             "--benchmark_format=console|json, --benchmark_enable_random_interleaving.\n"
+             "Exit codes: 0 done, 1 a row failed, 2 bad input or nothing can run, 130 or 143 interrupted.");
 }
 
-std::vector<int> filtered(const std::vector<Case>& cases, std::string filter) {
+CLI::Validator number_between(double least, double most) {
+  std::ostringstream range;
+  range << "a number from " << least << " to " << most;
+  return CLI::Validator(
+      [=, text = range.str()](const std::string& given) {
+        double value = 0;
+        const bool fits = CLI::detail::lexical_cast(given, value) && value >= least && value <= most;
+        return fits ? std::string() : "expected " + text + ", found '" + given + "'";
+      },
+      range.str());
+}
+
+MeasureOptions measure_options(const BenchFlags& flags) {
+  MeasureOptions options;
+  options.threads = flags.threads;
+  options.verify = flags.verify == "off"    ? VerifyMode::kOff
+                   : flags.verify == "full" ? VerifyMode::kFull
+                                            : VerifyMode::kSampled;
+  options.seed = flags.seed;
+  options.max_memory_bytes = memory_to_use(flags.max_memory);
+  options.sampling.min_samples = 7;  // below 6 there is no interval, and one may correlate with the next
+  return options;
+}
+
+std::vector<int> filtered(const std::vector<std::vector<std::string>>& names, std::string filter,
+                          const std::string& item) {
   constexpr size_t kLongest = 1000;  // std::regex recurses, and must not use up the stack
   if (filter.size() > kLongest) {
     throw InputError("--benchmark_filter", "at most 1000 characters", std::to_string(filter.size()));
   }
+  const std::string asked = filter;
   const bool exclude = filter.starts_with('-');
   if (exclude) filter.erase(0, 1);
   if (filter.empty() || filter == "all") filter = ".";
   std::vector<int> kept;
   try {
     const std::regex pattern(filter, std::regex::extended);
-    for (size_t i = 0; i < cases.size(); ++i) {
-      if (std::regex_search(cases[i].id.name(), pattern) != exclude) kept.push_back(static_cast<int>(i));
+    const auto matches = [&](const std::string& name) { return std::regex_search(name, pattern); };
+    for (size_t i = 0; i < names.size(); ++i) {
+      if (std::ranges::any_of(names[i], matches) != exclude) kept.push_back(static_cast<int>(i));
     }
   } catch (const std::regex_error& error) {
     throw InputError("--benchmark_filter", "a regular expression", "'" + filter + "' (" + error.what() + ")");
   }
+  if (kept.empty()) throw InputError("--benchmark_filter", "a pattern that matches a " + item, "'" + asked + "'");
   return kept;
 }
 

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// The flags that every benchmark binary has: what to run and how, and those of Google Benchmark that it must answer
+// itself or know as well.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "bin/cases.h"
+#include "bin/cli.h"
+
+namespace triphase {
+
+struct BenchFlags {
+  Selection selection;
+  int threads = 0;  // every processor that the process may use
+  std::string verify = "sampled";
+  std::string max_memory;
+  uint64_t seed = 1;
+  bool dry_run = false;
+  bool resume = false;
+  // Google Benchmark's, taken from it.
+  std::string out;
+  std::string format = "console";
+  std::vector<std::string> context;
+};
+
+// Splits off the flags of Google Benchmark that these programs answer themselves; the others stay in `arguments`.
+void take_benchmark_flags(std::vector<std::string>& arguments, BenchFlags& flags);
+
+struct BenchmarkFlags {
+  std::string filter = ".";
+  int repetitions = 1;
+  bool list = false;
+};
+
+// What of Google Benchmark's own flags these programs must know as well.
+BenchmarkFlags read_benchmark_flags(const std::vector<std::string>& arguments);
+
+// `item` is what is measured: case or kernel.
+void add_bench_flags(CLI::App& app, BenchFlags& flags, const std::string& item);
+
+// CLI::Range lets NaN pass.
+CLI::Validator number_between(double least, double most);
+
+// What the flags say of measuring; the rest of the options is for the caller to set.
+MeasureOptions measure_options(const BenchFlags& flags);
+
+// The indices of the items that a filter keeps, as Google Benchmark reads it: a leading - excludes. An item goes by
+// several names, any of which may match.
+std::vector<int> filtered(const std::vector<std::vector<std::string>>& names, std::string filter,
+                          const std::string& item);
+
+}  // namespace triphase

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench_main.h"
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <iostream>
+
+#include "bin/signals.h"
+#include "report/environment.h"
+
+namespace triphase {
+namespace {
+
+// Google Benchmark asks for a reporter; rows go their own way, so that this one is silent.
+class SilentReporter : public benchmark::BenchmarkReporter {
+ public:
+  bool ReportContext(const Context&) override { return true; }
+  void ReportRuns(const std::vector<Run>&) override {}
+};
+
+}  // namespace
+
+int bench_main(int argc, char** argv, CLI::App& app, BenchFlags& flags,
+               const std::function<int(const BenchmarkFlags&)>& run) {
+  listen_for_signals();
+  return guarded(app, [&] {
+    std::vector<std::string> arguments(argv + 1, argv + argc);
+    take_benchmark_flags(arguments, flags);
+    const BenchmarkFlags benchmark_flags = read_benchmark_flags(arguments);
+    std::vector<char*> for_benchmark = {argv[0]};
+    std::vector<std::string> own;
+    for (std::string& argument : arguments) {
+      if (argument.starts_with("--benchmark_")) {
+        for_benchmark.push_back(argument.data());
+      } else {
+        own.push_back(argument);
+      }
+    }
+    std::ranges::reverse(own);  // as CLI11 wants them
+    app.parse(own);
+    int count = static_cast<int>(for_benchmark.size());
+    benchmark::Initialize(&count, for_benchmark.data());
+    if (count > 1) throw InputError(for_benchmark[1], "a flag of Google Benchmark with a valid value", "another");
+    if (flags.threads == 0) flags.threads = usable_cpus();
+    const int code = run(benchmark_flags);
+    if (!std::cout.flush()) {
+      throw InputError("standard output", "a file that can be written", "an error on writing");
+    }
+    return code;
+  });
+}
+
+void run_benchmarks(const std::vector<std::pair<int, std::string>>& items, const std::function<double(int)>& run) {
+  for (const auto& [index, name] : items) {
+    benchmark::RegisterBenchmark(name.c_str(),
+                                 [&run, i = index](benchmark::State& state) {
+                                   const double median_s = run(i);
+                                   for (auto _ : state) state.SetIterationTime(median_s);
+                                 })
+        ->Iterations(1)
+        ->UseManualTime();
+  }
+  SilentReporter reporter;
+  benchmark::RunSpecifiedBenchmarks(&reporter, "all");  // that is, of the selected
+}
+
+}  // namespace triphase

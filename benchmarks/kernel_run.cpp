@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernel_run.h"
+
+#include <algorithm>
+#include <iostream>
+
+#include "bin/signals.h"
+#include "report/ceilings_file.h"
+#include "report/environment.h"
+#include "report/format.h"
+
+namespace triphase {
+
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+constexpr double kSetupGuessS = 0.03;      // of a kernel
+constexpr int64_t kVerifyReads = 400'000;  // of each output: milliseconds, for runs that come over and over
+
+// The memory's bandwidth by what triphase_ceilings knows of this machine or by a quick look, whichever is higher: where
+// others use the memory as well, neither alone is what it can do. Null where neither is to be had.
+Json memory_bandwidth(Backend& backend, int threads) {
+  Json best;
+  const auto offer = [&](double bytes_per_s, const char* by) {
+    if (best.is_null() || bytes_per_s > best["bytes_per_s"].get<double>()) {
+      best = {{"bytes_per_s", bytes_per_s}, {"measured_by", by}};
+    }
+  };
+  if (const auto look = backend.memory_bytes_per_s(threads)) offer(*look, "a quick look");
+  const auto known = read_ceilings(ceilings_path(machine_fingerprint(backend), backend.name(), threads));
+  if (!known) return best;
+  for (const Ceiling& ceiling : known->ceilings) {
+    if (ceiling.level == "memory" && !ceiling.latency && ceiling.threads == threads) {
+      offer(ceiling.value, "triphase_ceilings");
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
+void add_flags(CLI::App& app, KernelFlags& flags) {
+  add_bench_flags(app, flags, "kernel");
+  app.add_option("--cache", flags.caches,
+                 "hot: runs back to back; cold: operands pushed out of every cache before each run")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"hot", "cold"}))
+      ->capture_default_str();
+  app.add_option("--time_per_kernel", flags.time_per_kernel_s,
+                 "Seconds of running a kernel, all cache states together, beyond which only what is missing of seven "
+                 "samples is run")
+      ->check(number_between(0.0001, 1e6))
+      ->capture_default_str();
+}
+
+KernelRun::KernelRun(KernelFlags flags, std::vector<KernelCase> kernels)
+    : flags_(std::move(flags)),
+      kernels_(std::move(kernels)),
+      environment_(environment()),
+      progress_(static_cast<int>(kernels_.size()), 0),
+      options_(measure_options(flags_)) {
+  for (const Cache cache : {Cache::kHot, Cache::kCold}) {
+    if (std::ranges::find(flags_.caches, to_string(cache)) != flags_.caches.end()) caches_.push_back(cache);
+  }
+  options_.verify_reads = kVerifyReads;
+  options_.sampling.budget_s = flags_.time_per_kernel_s / static_cast<double>(caches_.size());
+  options_.sampling.minimum_s = options_.sampling.budget_s / 2;
+}
+
+Json KernelRun::what_results_depend_on() const {
+  const Selection& what = flags_.selection;
+  return {{"environment", environment_["fingerprint"]},
+          {"suite", what.suite},  // where a kernel is used depends on what was chosen
+          {"model", what.models},
+          {"batch", what.batch},
+          {"optimizer", what.optimizers},
+          {"dtype", what.dtypes},
+          {"threads", flags_.threads},
+          {"verify", flags_.verify},
+          {"seed", flags_.seed},
+          {"cache", flags_.caches},
+          {"time_per_kernel", flags_.time_per_kernel_s}};
+}
+
+void KernelRun::select(const std::vector<int>& indices, int repetitions) {
+  selected_ = indices;
+  repetitions_ = repetitions;
+  const int count = static_cast<int>(indices.size()) * repetitions;
+  progress_ = ProgressLine(count, count * (flags_.time_per_kernel_s + kSetupGuessS));
+}
+
+void KernelRun::start() {
+  for (const std::string& name : flags_.selection.backends) {
+    auto backend = make_backend(name);
+    auto* made = std::get_if<std::unique_ptr<Backend>>(&backend);
+    if (made == nullptr || std::ranges::find(caches_, Cache::kCold) == caches_.end()) continue;
+    if (const Json found = memory_bandwidth(**made, flags_.threads); !found.is_null()) memory_[name] = found;
+  }
+  journal_.emplace(flags_.out, what_results_depend_on(), flags_.resume);
+}
+
+std::vector<KernelMeasurement> KernelRun::skipped_all(const std::string& reason) const {
+  std::vector<KernelMeasurement> all;
+  for (const Cache cache : caches_) all.push_back({cache, 1, skipped(reason)});
+  return all;
+}
+
+Journal::Rows KernelRun::rows_of(const KernelCase& item, int repetition,
+                                 const std::vector<KernelMeasurement>& measured) const {
+  std::optional<double> memory_bytes_per_s;
+  if (const auto found = memory_.find(item.id.backend); found != memory_.end()) {
+    memory_bytes_per_s = (*found)["bytes_per_s"].get<double>();
+  }
+  return rows(item.id, {repetition, repetitions_}, *item.kernel, item.used_by, measured, memory_bytes_per_s);
+}
+
+double KernelRun::run_kernel(int index) {
+  const KernelCase& item = kernels_[static_cast<size_t>(index)];
+  const std::string name = item.id.name();
+  const int repetition = repetitions_done_[index]++;
+  const auto position = static_cast<int>(done_.size());
+  Done done{index, repetition, {}};
+  if (const Journal::Rows* earlier = journal_->find(name, repetition)) {
+    done.rows = *earlier;
+  } else if (stop_signal() != 0) {
+    done.rows = rows_of(item, repetition, skipped_all("interrupted before it was measured"));
+  } else if (!item.cannot_run.empty()) {
+    done.rows = rows_of(item, repetition, skipped_all(item.cannot_run));
+  } else {
+    auto backend = make_backend(item.id.backend);
+    const double expected_s = flags_.time_per_kernel_s + kSetupGuessS;
+    const auto watch = [&](std::string_view stage, const Samples*) {
+      progress_.show(position, name, std::string(stage), 0, position * expected_s, expected_s);
+      return stop_signal() == 0;
+    };
+    done.rows = rows_of(item, repetition,
+                        measure(*item.kernel, *std::get<std::unique_ptr<Backend>>(backend), options_, caches_, watch));
+    if (stop_signal() == 0) journal_->append(name, repetition, done.rows);
+  }
+  std::string outcome;
+  for (const Json& row : done.rows) {
+    outcome += (outcome.empty() ? "" : ", ") + row["cache"].get<std::string>() + " " +
+               (row.contains("median_s") ? duration(row["median_s"].get<double>())
+                                         : row["status"].get<std::string>() + ": " + row.value("reason", ""));
+  }
+  const bool good = std::ranges::none_of(done.rows, [](const Json& row) { return row.contains("error_occurred"); });
+  progress_.finish(position, name, outcome, good);
+  const double median_s = done.rows.front().value("median_s", 0.0);
+  done_.push_back(std::move(done));
+  return median_s;
+}
+
+void KernelRun::dry_run() const {
+  Table table({"kernel", "used", "status", "memory"});
+  int runnable = 0;
+  for (const int i : selected_) {
+    const KernelCase& item = kernels_[static_cast<size_t>(i)];
+    std::string status = item.cannot_run.empty() ? "runs" : "skipped: " + item.cannot_run;
+    int64_t needed = logical_memory(item.kernel->program).total;
+    if (item.cannot_run.empty()) {
+      auto backend = make_backend(item.id.backend);
+      auto plan = std::get<std::unique_ptr<Backend>>(backend)->compile(item.kernel->program, {flags_.threads});
+      if (const auto* why = std::get_if<Unsupported>(&plan)) {
+        status = "skipped: " + why->reason;
+      } else {
+        const MemoryPlan memory = std::get<std::unique_ptr<Plan>>(plan)->memory_plan();
+        needed = memory.peak_bytes();
+        if (const auto shortage = memory_shortage(memory, options_.max_memory_bytes)) status = "skipped: " + *shortage;
+      }
+    }
+    runnable += status == "runs";
+    table.add({item.id.name(), std::to_string(item.used_by.size()), status, si(static_cast<double>(needed)) + "B"});
+  }
+  const double total_s = runnable * repetitions_ * (flags_.time_per_kernel_s + kSetupGuessS);
+  std::cout << table.text() << "\n"
+            << runnable << " of " << selected_.size() << " kernels would run, in about " << duration(total_s)
+            << " on an ordinary machine; memory that may be used: "
+            << si(static_cast<double>(options_.max_memory_bytes)) << "B\n";
+}
+
+void KernelRun::print_table() const {
+  Table table({"kernel", "phase", "cache", "used", "time", "FLOP/s", "operands B/s", "implementation"});
+  std::string problems;
+  size_t warm = 0;
+  for (const Done& done : done_) {
+    const KernelId& id = kernels_[static_cast<size_t>(done.index)].id;
+    for (const Json& row : done.rows) {
+      if (!row.contains("median_s")) {
+        problems += row["status"].get<std::string>() + ": " + row["name"].get<std::string>() + ": " +
+                    row.value("reason", "") + "\n";
+        continue;
+      }
+      const double s = row["median_s"].get<double>();
+      warm += !row.value("proven_cold", true);
+      table.add({id.kernel + (flags_.selection.backends.size() > 1 ? ", " + id.backend : ""), id.phase, row["cache"],
+                 std::to_string(row["multiplicity"].get<size_t>()), duration(s), si(row["flop"].get<double>() / s),
+                 si(row["operand_bytes"].get<double>() / s), row.value("implementation", "")});
+    }
+  }
+  std::cout << "\n" << table.text();
+  if (warm > 0) {
+    std::cout << "\n"
+              << warm << " cold rows fetched their operands faster than the memory is known to give them: "
+              << "they were not cold, or the memory was faster than when it was measured.\n";
+  }
+  if (!problems.empty()) std::cout << "\n" << problems;
+}
+
+int KernelRun::finish() {
+  std::map<std::pair<int, int>, bool> have;
+  for (const Done& done : done_) have[{done.index, done.repetition}] = true;
+  for (const int i : selected_) {
+    for (int r = 0; r < repetitions_; ++r) {
+      if (have.contains({i, r})) continue;
+      const KernelCase& item = kernels_[static_cast<size_t>(i)];
+      done_.push_back({i, r, rows_of(item, r, skipped_all("interrupted before it was measured"))});
+    }
+  }
+  const Json document = results_document(
+      "triphase_kernels", flags_,
+      {{"environment", environment_}, {"memory", memory_}, {"settings", what_results_depend_on()}}, done_);
+  return conclude(flags_, document, *journal_, progress_, [&] { print_table(); });
+}
+
+}  // namespace triphase

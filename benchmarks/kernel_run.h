@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// One run of triphase_kernels from the kernels to the file: each kernel's rows go to the journal as soon as they are
+// there, and to the results when all are.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bench_results.h"
+#include "bin/kernels.h"
+
+namespace triphase {
+
+struct KernelFlags : BenchFlags {
+  std::vector<std::string> caches = {"hot", "cold"};
+  double time_per_kernel_s = 0.03;
+};
+
+void add_flags(CLI::App& app, KernelFlags& flags);
+
+// Measures the selected kernels, keeps their rows, and writes them at the end.
+class KernelRun {
+ public:
+  KernelRun(KernelFlags flags, std::vector<KernelCase> kernels);
+
+  const std::vector<KernelCase>& kernels() const { return kernels_; }
+
+  // The kernels to run, in order, each `repetitions` times. Before anything else.
+  void select(const std::vector<int>& indices, int repetitions);
+  void dry_run() const;
+
+  // Learns the memory's bandwidth and opens the journal.
+  void start();
+  // Measures a kernel once more, or takes it from the journal; gives its first row's median time, in seconds.
+  double run_kernel(int index);
+  // Rows for what the run never came to; then the file and the table. Gives the exit code.
+  int finish();
+
+ private:
+  nlohmann::ordered_json what_results_depend_on() const;
+  Journal::Rows rows_of(const KernelCase& item, int repetition, const std::vector<KernelMeasurement>& measured) const;
+  // What did not run, and why, for each cache state.
+  std::vector<KernelMeasurement> skipped_all(const std::string& reason) const;
+  void print_table() const;
+
+  KernelFlags flags_;
+  std::vector<KernelCase> kernels_;
+  std::vector<Cache> caches_;
+  nlohmann::ordered_json environment_;
+  nlohmann::ordered_json memory_ = nlohmann::ordered_json::object();  // by backend: bytes_per_s and measured_by
+  std::optional<Journal> journal_;                                    // from start() on
+  ProgressLine progress_;
+  MeasureOptions options_;
+  std::vector<int> selected_;
+  int repetitions_ = 1;
+  std::map<int, int> repetitions_done_;
+  std::vector<Done> done_;
+};
+
+}  // namespace triphase

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+# Checks TRIPHASE_PLANT, a slowdown on purpose (plant.h), as <kind of op, or *>:<phase>:<percent>. The kinds are those
+# that src/ops names. Included by CMakeLists.txt; alone: cmake -DTRIPHASE_PLANT=... -P plant.cmake.
+cmake_minimum_required(VERSION 3.25)
+file(STRINGS ${CMAKE_CURRENT_LIST_DIR}/../../ops/infer.cpp triphase_kind_lines
+     REGEX "^ *(constexpr .*kNames\\[\\] = {)?\"[a-z0-9_]+\"(,|})")
+set(triphase_kinds "")
+foreach(line IN LISTS triphase_kind_lines)
+  string(REGEX REPLACE ".*\"([a-z0-9_]+)\".*" "\\1" kind "${line}")
+  list(APPEND triphase_kinds ${kind})
+endforeach()
+
+if(NOT TRIPHASE_PLANT STREQUAL "")
+  if(NOT TRIPHASE_PLANT MATCHES "^([a-z0-9_]+|[*]):([a-z_]+):([0-9]+([.][0-9]+)?)$")
+    message(FATAL_ERROR "TRIPHASE_PLANT: expected <kind of op, or *>:<phase>:<percent>, such as matmul:forward:20, found '${TRIPHASE_PLANT}'")
+  endif()
+  set(triphase_kind "${CMAKE_MATCH_1}")
+  set(triphase_phase "${CMAKE_MATCH_2}")
+  set(triphase_percent "${CMAKE_MATCH_3}")
+  if(NOT triphase_kind IN_LIST triphase_kinds AND NOT triphase_kind STREQUAL "*")
+    list(JOIN triphase_kinds ", " triphase_known)
+    message(FATAL_ERROR "TRIPHASE_PLANT: expected * or one of ${triphase_known}, found '${triphase_kind}'")
+  endif()
+  set(triphase_phases forward backward_data backward_weights update)
+  if(NOT triphase_phase IN_LIST triphase_phases)
+    message(FATAL_ERROR "TRIPHASE_PLANT: expected forward, backward_data, backward_weights or update, found '${triphase_phase}'")
+  endif()
+  if(NOT triphase_percent GREATER 0 OR triphase_percent GREATER 10000)
+    message(FATAL_ERROR "TRIPHASE_PLANT: expected more than 0 and at most 10000 percent, found '${triphase_percent}'")
+  endif()
+  message(WARNING "TRIPHASE_PLANT: ${triphase_kind} is slowed down on purpose by ${triphase_percent} % in ${triphase_phase}; for tests of what should notice")
+endif()
