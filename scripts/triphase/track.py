@@ -23,7 +23,10 @@ COMMANDS = {  # name: module, what it answers
     "ab": ("ab", "did a kernel get slower from one binary to another? measures both in turns"),
     "compare": ("compare", "did a kernel get slower from one results file to another?"),
     "calibrate": ("calibrate", "how noisy is this machine, and how often would ab cry wolf here?"),
-    "power": ("power", "how often do ab and other rules cry wolf, and which slowdowns do they see?"),
+    "power": (
+        "power",
+        "how often do ab and other rules cry wolf, and which slowdowns do they see?",
+    ),
 }
 
 

@@ -100,7 +100,9 @@ def csv_run(path: Path, text: str) -> Run:
             template = line.removeprefix(TEMPLATE).strip().split(",")
         elif line.startswith("perf,"):
             if not template:
-                raise BadInput(f"{where}: expected a line '{TEMPLATE}perf,...' before it, found none")
+                raise BadInput(
+                    f"{where}: expected a line '{TEMPLATE}perf,...' before it, found none"
+                )
             rows.append(_benchdnn_row(where, template, line.split(",")))
         elif (match := NOT_RUN.match(line)) is not None:
             status = "failed" if match["what"] in ("FAILED", "INVALID_ARGUMENTS") else "skipped"

@@ -46,7 +46,9 @@ def _read_json(path: Path, text: str) -> Run:
     try:
         document = json.loads(text)  # NaN and Infinity pass: Google Benchmark itself writes them
     except RecursionError as error:
-        raise BadInput(f"{path}: expected {FORMATS}, found JSON that is nested too deeply") from error
+        raise BadInput(
+            f"{path}: expected {FORMATS}, found JSON that is nested too deeply"
+        ) from error
     except json.JSONDecodeError as error:
         raise BadInput(
             f"{path}: expected whole JSON, found: {error.msg} at line {error.lineno}, "
