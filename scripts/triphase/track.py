@@ -27,6 +27,9 @@ COMMANDS = {  # name: module, what it answers
         "power",
         "how often do ab and other rules cry wolf, and which slowdowns do they see?",
     ),
+    "add": ("history_add", "adds runs to the history, and finds what changed"),
+    "history": ("history_show", "how has the speed of a kernel gone?"),
+    "changes": ("history_changes", "when did a kernel's speed change, at which commit, how far?"),
 }
 
 
