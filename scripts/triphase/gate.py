@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decides which kernels got slower from pairs of times, look by look: pure, with no clock and no process.
+"""Decides from pairs of times which kernels got slower, look by look. Knows no clock, no process.
 
 A pair is one time with the base and one with the new binary, taken side by side; what is judged is
 log(new / base). For each kernel: the Hodges-Lehmann shift of its pairs (the median of all means of
@@ -7,15 +7,15 @@ two of them) with Wilcoxon's signed-rank interval and p-value, exact under the n
 
 A kernel passes two tests before it counts as slower (or faster, by the mirrored rule):
 
-1. Screening. At look j = 1, 2, ... p-values, corrected over all kernels by Benjamini and Hochberg, are
-   held against SCREENING / 2^j. So all looks together spend SCREENING, whatever their dependence, and
+1. Screening. At look j = 1, 2, ... p-values, corrected over all kernels by Benjamini and Hochberg,
+   are held against 0.2 / 2^j. So all looks together spend 0.2, whatever their dependence, and
    whenever measuring ends. The shift must also exceed the floor and the machine's own noise.
-2. Confirming. Fresh pairs of the suspects alone must say the same, at CONFIRMING, corrected over the
+2. Confirming. Fresh pairs of the suspects alone must say the same, at 0.05, corrected over the
    suspects, and again above floor and noise.
 
 Where nothing has changed and pairs are independent, both together name any kernel in at most
-SCREENING x CONFIRMING = 1 % of runs. `decide` runs many trials at once: a measurement is one trial,
-a simulation thousands, and both are judged by this code.
+0.2 x 0.05 = 1 % of runs. `decide` runs many trials at once: a measurement is one trial, a
+simulation thousands, and both are judged by this code.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from scipy.stats import false_discovery_control, norm
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-SCREENING = 0.2
-CONFIRMING = 0.05
+SCREENING, CONFIRMING = "screening", "confirming"  # the two stages
+LEVEL = {SCREENING: 0.2, CONFIRMING: 0.05}  # the error that each may spend
 CONFIDENCE = 0.95  # of the intervals that are shown, and that make a kernel `same`
 FLOOR = 0.02
 FIRST_LOOK = 12  # pairs
@@ -117,20 +117,25 @@ def shift(log_ratios: Floats, confidence: float = CONFIDENCE) -> Shift:
 
 
 def spending(look: int) -> float:
-    """The part of SCREENING that look 0, 1, 2 ... spends; all of them together spend all of it."""
-    return SCREENING / 2 ** (look + 1)
+    """What look 0, 1, 2 ... spends of the level of screening; together they spend all of it."""
+    return LEVEL[SCREENING] / 2 ** (look + 1)
 
 
 def least_pairs(kernels: int, look: int = 0) -> int:
-    """The fewest pairs with which one kernel of so many could be suspected, if all agree in sign."""
+    """The fewest pairs by which one kernel of so many could be suspected: all of one sign."""
     return math.ceil(math.log2(2 * kernels / spending(look)))
 
 
-def first_look(kernels: int, fitting: int) -> int:
+def end_of(stage: str, budget_s: float) -> float:
+    """When a stage must have ended, in seconds since the beginning."""
+    return budget_s * (1 - RESERVE if stage == SCREENING else 1)
+
+
+def first_look(kernels: int, pair_s: float, budget_s: float) -> int:
     """Pairs before the first look: 12 or more, fewer where the budget has no room, 0 if too few."""
     least = least_pairs(kernels)
-    wanted = max(FIRST_LOOK, least + 1)
-    return min(wanted, fitting) if fitting >= least else 0
+    fitting = int(end_of(SCREENING, budget_s) / pair_s)
+    return min(max(FIRST_LOOK, least + 1), fitting) if fitting >= least else 0
 
 
 def smallest_visible(interval: float, pairs: int, kernels: int, threshold: float) -> float | None:
@@ -154,13 +159,13 @@ class Source(Protocol):
 
     shape: tuple[int, int]
 
-    def fits(self, wanted: Mask, pairs: int, share: float) -> Mask:
-        """[trials]: would so many pairs of the wanted kernels end within this share of the budget?
+    def fits(self, wanted: Mask, pairs: int, stage: str) -> Mask:
+        """[trials]: would so many pairs of the wanted kernels end in time?
 
-        wanted: [trials, kernels]
+        wanted: [trials, kernels]. SCREENING leaves RESERVE of the budget to CONFIRMING.
         """
 
-    def measure(self, wanted: Mask, pairs: int) -> Floats:
+    def measure(self, wanted: Mask, pairs: int, stage: str) -> Floats:
         """log(new / base): [trials, kernels, pairs]; NaN where a kernel failed.
 
         Fewer pairs than asked where it was interrupted.
@@ -180,13 +185,16 @@ class Decision:
     low: Floats
     high: Floats
     pairs: NDArray[np.int_]
+    screened: NDArray[np.int_]  # pairs at the last look
+    width: Floats  # of the interval at the last look
     unconfirmed: Mask
 
     @classmethod
     def empty(cls, shape: tuple[int, int]) -> Decision:
         return cls(
             np.full(shape, INCONCLUSIVE), np.full(shape, np.nan), np.full(shape, -np.inf),
-            np.full(shape, np.inf), np.zeros(shape, int), np.zeros(shape, bool),
+            np.full(shape, np.inf), np.zeros(shape, int), np.zeros(shape, int),
+            np.full(shape, np.inf), np.zeros(shape, bool),
         )  # fmt: skip
 
     def _take(self, where: Mask, values: Shift, pairs: int) -> None:
@@ -205,10 +213,10 @@ def decide(
     source: Source, first: int, floor: float = FLOOR,
     noise: Callable[[int], Floats | float] = no_noise,
 ) -> Decision:  # fmt: skip
-    """Looks at `first` pairs, and at half as many more each time, until all is decided or time is up.
+    """Looks at `first` pairs, then at half as many more each time, until all is decided.
 
-    Only kernels that are still undecided are measured on. noise(n): the relative change [kernels]
-    (0.03 is 3 %) that n pairs of two equal binaries show on this machine.
+    Only kernels that are undecided are measured on. noise(n): the relative change (0.03 is 3 %)
+    that n pairs of two equal binaries show on this machine, [kernels].
     """
     trials, kernels = source.shape
     result = Decision.empty(source.shape)
@@ -219,11 +227,11 @@ def decide(
     while True:
         asked = target - series.shape[2]
         active &= undecided.any(axis=1)
-        active &= source.fits(undecided & active[:, None], asked, 1 - RESERVE)
+        active &= source.fits(undecided & active[:, None], asked, SCREENING)
         wanted = undecided & active[:, None]
         if not wanted.any():
             return result
-        fresh = source.measure(wanted, asked)
+        fresh = source.measure(wanted, asked, SCREENING)
         series = np.concatenate([series, fresh], axis=2)
         broken = wanted & np.isnan(series).any(axis=2)
         result.verdict[broken] = FAILED
@@ -253,6 +261,8 @@ def _screen(result: Decision, series: Floats, wanted: Mask, threshold: Floats, l
     """The suspects at this look; keeps what it estimated."""
     values = shift(series[wanted])
     result._take(wanted, values, series.shape[2])
+    result.screened[wanted] = series.shape[2]
+    result.width[wanted] = values.high - values.low
     p = np.ones(wanted.shape)
     p[wanted] = values.p
     significant = false_discovery_control(p, axis=1) <= spending(look)
@@ -269,12 +279,12 @@ def _confirm(
     These few are never left out, so that a run may exceed its budget by them.
     """
     result.unconfirmed |= suspects
-    ample = source.fits(suspects, pairs, 1.0)
+    ample = source.fits(suspects, pairs, CONFIRMING)
     for count, trials in ((pairs, ample), (min(pairs, LEAST_FRESH), ~ample)):
         again = suspects & trials[:, None]
         if not again.any():
             continue
-        fresh = source.measure(again, count)
+        fresh = source.measure(again, count, CONFIRMING)
         again &= ~np.isnan(fresh).any(axis=2)
         values = shift(fresh[again])
         slower = result.estimate[again] > 0
@@ -282,7 +292,7 @@ def _confirm(
         p = _corrected(p, np.nonzero(again)[0])
         limit = np.broadcast_to(threshold(fresh.shape[2], again.shape[1]), again.shape)[again]
         estimate = np.where(slower, values.estimate, -values.estimate)
-        agrees = (p <= CONFIRMING) & (estimate > limit)
+        agrees = (p <= LEVEL[CONFIRMING]) & (estimate > limit)
         confirmed = np.zeros_like(again)
         confirmed[again] = agrees
         chosen = Shift(*(column[agrees] for column in vars(values).values()))

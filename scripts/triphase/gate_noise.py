@@ -4,9 +4,9 @@
 Runs of the gate are drawn from the recorded pairs by a stationary bootstrap over time (Politis and
 Romano 1994): blocks of consecutive rounds, all kernels of a time together, so that drift within a
 block, autocorrelation and what kernels share stay as they were. A round is base, new, new, base, so
-that an effect of the order cancels as it does in a measurement. The sign of a block is drawn too: both
-sides are the same file, so that base and new may be exchanged, for all kernels of the block at once.
-Nothing is centred.
+that an effect of the order cancels as it does in a measurement. The sign of a block is drawn too:
+both sides are the same file, so that base and new may be exchanged, for all kernels of the block at
+once. Nothing is centred.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class Resampled:
         self.at = rng.integers(rounds, size=trials)
         self.sign = rng.choice([-1.0, 1.0], size=trials)
 
-    def fits(self, wanted: Mask, pairs: int, share: float) -> Mask:
-        return self.elapsed_s + self._cost(wanted, pairs) <= share * self.budget_s + 1e-9
+    def fits(self, wanted: Mask, pairs: int, stage: str) -> Mask:
+        return self.elapsed_s + self._cost(wanted, pairs) <= gate.end_of(stage, self.budget_s)
 
-    def measure(self, wanted: Mask, pairs: int) -> Floats:
+    def measure(self, wanted: Mask, pairs: int, stage: str) -> Floats:
         self.elapsed_s += self._cost(wanted, pairs)
         drawn = [self._next_round() for _ in range(-(-pairs // 2))]
         both = np.concatenate(drawn, axis=1)[:, :pairs]  # [trials, pairs, kernels]
@@ -75,20 +75,20 @@ class Resampled:
 
 
 def block_length(rounds: int) -> float:
-    """The mean length of a block; it grows as the cube root, which is the best order for a variance."""
+    """The mean length of a block: the cube root is the best order for a variance."""
     return max(2.0, round(rounds ** (1 / 3)))
 
 
 def noise_of(pairs: Floats) -> Callable[[int], Floats]:
-    """noise(n): the relative change that n pairs of equal binaries exceed in 1 % of runs: [kernels].
+    """noise(n): the relative change that n pairs of equal binaries exceed in 1 % of runs.
 
-    pairs: log-ratios of equal binaries in the order of time, [recorded, kernels].
+    [kernels]. pairs: log-ratios of equal binaries in the order of time, [recorded, kernels].
     """
 
     @functools.cache
     def noise(n: int) -> Floats:
         source = Resampled(pairs, RESAMPLES, np.random.default_rng([SEED, n]))
-        drawn = source.measure(np.ones(source.shape, bool), n)
+        drawn = source.measure(np.ones(source.shape, bool), n, gate.SCREENING)
         estimate = gate.shift(drawn.reshape(-1, n)).estimate.reshape(source.shape)
         return np.expm1(np.quantile(np.abs(estimate), QUANTILE, axis=0))
 
@@ -122,9 +122,7 @@ def false_alarms(
 
     None where the budget has no room for a first look.
     """
-    first = gate.first_look(
-        pairs.shape[1], int((1 - gate.RESERVE) * budget_s / (2 * process_s) + 1e-9)
-    )
+    first = gate.first_look(pairs.shape[1], 2 * process_s, budget_s)
     if not first:
         return None
     source = Resampled(

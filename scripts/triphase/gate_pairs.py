@@ -2,7 +2,7 @@
 """The times of the processes of a gate's run, in the order in which they ran; and their file.
 
 A record is what `ab --out` and `calibrate` write, and what `calibrate --pairs` and `power` read:
-every process with its side, its pair, when it began and the time of each kernel. Nothing is averaged.
+every process with its side, its pair, when it began and the time of each kernel, none averaged.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triphase.files import write_atomic
+from triphase.gate import CONFIRMING, SCREENING
 from triphase.track_errors import BadInput
 
 SCHEMA = 1
 SIDES = ("base", "new")
-STAGES = ("screening", "confirming")
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Record:
     commands: dict[str, list[str]] = field(default_factory=dict)
     processes: list[Process] = field(default_factory=list)
 
-    def log_ratios(self, stage: str = "screening") -> NDArray[np.float64]:
-        """log(new / base) of the whole pairs of a stage: [pairs, kernels]; NaN where one is absent."""
+    def log_ratios(self, stage: str = SCREENING) -> NDArray[np.float64]:
+        """log(new / base) of the whole pairs of a stage: [pairs, kernels]; NaN where absent."""
         times: dict[tuple[str, int], dict[str, float]] = {
             (process.side, process.pair): process.times_s
             for process in self.processes
@@ -76,7 +76,7 @@ class Record:
         rows = [
             [process.times_s.get(kernel, math.nan) for kernel in self.kernels]
             for process in self.processes
-            if process.stage == "screening"
+            if process.stage == SCREENING
         ]
         return np.log(np.array(rows).reshape(len(rows), len(self.kernels)))
 
@@ -88,7 +88,7 @@ class Record:
     @property
     def process_s(self) -> float:
         """Seconds that a process of all kernels takes, on the average."""
-        walls = [process.wall_s for process in self.processes if process.stage == "screening"]
+        walls = [process.wall_s for process in self.processes if process.stage == SCREENING]
         return sum(walls) / len(walls) if walls else 0.0
 
 
@@ -131,7 +131,7 @@ def read_record(path: Path) -> Record:
 
 
 def _check(process: Process, at: int) -> None:
-    if process.side not in SIDES or process.stage not in STAGES:
+    if process.side not in SIDES or process.stage not in (SCREENING, CONFIRMING):
         raise ValueError(f"processes[{at}] has side {process.side!r}, stage {process.stage!r}")
     for kernel, seconds in process.times_s.items():
         if not (type(seconds) in (int, float) and math.isfinite(seconds) and seconds > 0):

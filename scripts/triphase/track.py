@@ -30,28 +30,52 @@ COMMANDS = {  # name: module, what it answers
     "add": ("history_add", "adds runs to the history, and finds what changed"),
     "history": ("history_show", "how has the speed of a kernel gone?"),
     "changes": ("history_changes", "when did a kernel's speed change, at which commit, how far?"),
+    "recalibrate": ("history_recalibrate", "sets the limit of changes by a history's own noise"),
+    "plot": ("history_plot", "draws the history of kernels"),
+    "export": ("history_export", "writes the history for other programs"),
 }
 
 
+TAKES_FLAGS = ("ab", "calibrate")  # whatever follows -- goes to the binaries that they start
+
+
+class OneLine(argparse.ArgumentParser):
+    """Refuses bad usage as all else is refused: in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message} ({self.prog} --help tells more)")
+
+
 def main(argv: list[str] | None = None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(prog="scripts/track", description=__doc__.split("\n\n")[0])
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = "Follows the speed of kernels: between two binaries, files or commits."
-    parser.epilog = __doc__.split("\n\n")[-1]
+    words = sys.argv[1:] if argv is None else argv
+    words, flags = split(words)
+    called_for = next((word for word in words if not word.startswith("-")), None)
+    about = "Follows the speed of kernels: between two binaries, files or commits."
+    parser = OneLine(
+        prog="scripts/track", description=about, epilog=__doc__.split("\n\n")[-1],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    called_for = next((word for word in argv if not word.startswith("-")), None)
-    runs = {}
-    for name, (module_name, about) in COMMANDS.items():
-        command = commands.add_parser(name, help=about, description=about[0].upper() + about[1:])
+    run = None
+    for name, (module_name, question) in COMMANDS.items():
+        command = commands.add_parser(name, help=question)
         if name == called_for:
             module = importlib.import_module(f"triphase.{module_name}")
             command.description = module.__doc__
             command.formatter_class = argparse.RawDescriptionHelpFormatter
             module.configure(command)
-            runs[name] = module.run
-    options = parser.parse_args(argv)
-    return runs[options.command](options)
+            run = module.run
+    options = parser.parse_args(words)
+    if flags and options.command not in TAKES_FLAGS:
+        raise BadInput(f"{options.command}: expected nothing after --, found '{flags[0]}'")
+    options.flags = flags
+    return run(options)
+
+
+def split(words: list[str]) -> tuple[list[str], list[str]]:
+    """What stands before the first --, and after it."""
+    at = words.index("--") if "--" in words else len(words)
+    return words[:at], words[at + 1 :]
 
 
 def _stop(number: int, _: object) -> NoReturn:

@@ -2,9 +2,9 @@
 """Reads NVBench's JSON and the performance lines of oneDNN's benchdnn.
 
 NVBench (its json_printer): benchmarks, each with states; a state has a name, is_skipped and
-summaries. Since file version 1 a summary is {tag, data: [{name, type, value}]} with numbers as text;
-before, an object by title with `values`. benchdnn (its doc/knobs_perf_report.md): a line 'Output template:
-perf,...' names the fields of the lines 'perf,...' after it; times are in ms.
+summaries. Since file version 1 a summary is {tag, data: [{name, type, value}]} with numbers as
+text; before, an object by title with `values`. benchdnn (its doc/knobs_perf_report.md): a line
+'Output template: perf,...' names the fields of the lines 'perf,...' after it; times are in ms.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a results file of any program: Google Benchmark's JSON (ours is that), NVBench's, benchdnn's CSV.
+"""Reads a results file: Google Benchmark's JSON (ours is that), NVBench's, benchdnn's CSV.
 
     read_run(path) -> Run, with its KernelRows
 
