@@ -3,11 +3,12 @@
 
   scripts/track compare BASE.json NEW.json
 
-Reads Google Benchmark's JSON (that of triphase too), NVBench's and benchdnn's CSV. For each kernel: the
+Reads Google Benchmark's JSON (and triphase's), NVBench's and benchdnn's CSV. For each kernel: the
 Hodges-Lehmann shift of the logarithms of its samples (the median of all differences) with the
 Mann-Whitney interval, p-values corrected over kernels by Benjamini and Hochberg. Two files are two
-processes, and processes of one binary differ: the interval is widened by what calibrate has seen
-them differ by on this machine, and warned about where that is not known. Nothing is confirmed.
+processes, and processes of one binary differ: the interval is widened by the most that calibrate
+has seen two of them differ on this machine, and a warning stands where that is not known. Nothing
+is measured again to confirm.
 
 Exit codes: as of ab: 0 no slowdown, 1 slower, 2 bad input, 3 inconclusive.
 """
@@ -17,12 +18,11 @@ from __future__ import annotations
 import argparse
 import functools
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import false_discovery_control, mannwhitneyu
+from scipy.stats import false_discovery_control, mannwhitneyu, norm
 
 from triphase import gate, gate_report
 from triphase.ab import render
@@ -58,7 +58,6 @@ def run(options: argparse.Namespace) -> int:
         )
     between = between_processes(options.noise, kernels, base.context)
     document = judge(base, new, kernels, between, options.floor)
-    print(f"track: {WARNING}", file=sys.stderr)
     print(render(document, options.format))
     return document["exit_code"]
 
@@ -66,10 +65,10 @@ def run(options: argparse.Namespace) -> int:
 def judge(base: Run, new: Run, kernels: list[str], between: Floats, floor: float) -> dict[str, Any]:
     """The verdicts, as ab writes them. between: [kernels], in logarithms; NaN where not known."""
     decision = decide(samples_of(base, kernels), samples_of(new, kernels), between, floor)
-    rows = gate_report.kernel_rows(
-        kernels, {"base": base.times, "new": new.times}, decision, floor,
-        np.expm1(np.nan_to_num(between)),
-    )  # fmt: skip
+    visible = [gate.visible(w, math.log1p(floor), w / 2) for w in decision.width[0]]
+    noise = np.expm1(np.nan_to_num(between))
+    times = {"base": base.times, "new": new.times}
+    rows = gate_report.kernel_rows(kernels, times, decision, visible, noise)
     listed = gate_report.not_compared(base, new)
     known = int(np.isfinite(between).sum())
     noise = f"The noise between processes is known of {known} of {len(kernels)} kernels" + (
@@ -79,7 +78,7 @@ def judge(base: Run, new: Run, kernels: list[str], between: Floats, floor: float
         "rows": rows,
         "not_compared": listed,
         "summary": gate_report.summary(rows, listed),
-        "measured": f"{noise} {WARNING}",
+        "measured": f"{told} {WARNING}",
         "exit_code": gate_report.exit_code(rows, listed, floor),
     }
 
@@ -96,28 +95,27 @@ def samples_of(run: Run, kernels: list[str]) -> list[Floats]:
 
 
 def decide(base: list[Floats], new: list[Floats], between: Floats, floor: float) -> Decision:
-    """One trial. A change must be significant, beyond the floor, and beyond `between`."""
+    """One trial. A change must be significant, beyond the floor, and beyond `between`.
+
+    Too few samples for an interval leave a kernel open, unless `between` is known: it stands in.
+    """
     result = Decision.empty((1, len(base)))
-    p = np.ones(len(base))
-    for at, (was, now) in enumerate(zip(base, new, strict=True)):
-        estimate, low, high = two_sample_shift(was, now)
-        wider = float(np.nan_to_num(between[at]))
-        single = math.isinf(low) and wider > 0  # too few samples, but it is known how they vary
-        result.estimate[0, at] = estimate
-        result.low[0, at] = (estimate if single else low) - wider
-        result.high[0, at] = (estimate if single else high) + wider
-        result.pairs[0, at] = min(len(was), len(now))
-        p[at] = ALPHA if single else mannwhitneyu(now, was, alternative="two-sided").pvalue
-        p[at] = 1.0 if math.isnan(p[at]) else p[at]
+    shifts = [two_sample_shift(was, now) for was, now in zip(base, new, strict=True)]
+    estimate, low, high = np.array(shifts).T
+    p = np.array([mannwhitneyu(*both).pvalue for both in zip(new, base, strict=True)])
+    by_noise = np.isinf(low) & np.isfinite(between)
+    wider = np.nan_to_num(between)
+    result.estimate[0] = estimate
+    result.low[0] = np.where(by_noise, estimate, low) - wider
+    result.high[0] = np.where(by_noise, estimate, high) + wider
+    result.width[0] = result.high[0] - result.low[0]
+    result.pairs[0] = [min(len(was), len(now)) for was, now in zip(base, new, strict=True)]
+    significant = (false_discovery_control(np.nan_to_num(p, nan=1.0)) <= ALPHA) | by_noise
     excludes_zero = (result.low[0] > 0) | (result.high[0] < 0)
-    known = np.isfinite(between)
-    few = np.array([least_p(len(b), len(n)) > ALPHA for b, n in zip(base, new, strict=True)])
-    significant = (false_discovery_control(p) <= ALPHA) | (few & known)
     limit = math.log1p(floor)
-    changed = excludes_zero & significant & (np.abs(result.estimate[0]) > limit)
-    result.verdict[0, changed] = np.where(result.estimate[0, changed] > 0, gate.SLOWER, gate.FASTER)
-    same = (result.low[0] > -limit) & (result.high[0] < limit)
-    result.verdict[0, same] = gate.SAME
+    result.verdict[0, (result.low[0] > -limit) & (result.high[0] < limit)] = gate.SAME
+    changed = excludes_zero & significant & (np.abs(estimate) > limit)
+    result.verdict[0, changed] = np.where(estimate[changed] > 0, gate.SLOWER, gate.FASTER)
     return result
 
 
@@ -144,7 +142,7 @@ def cut(m: int, n: int) -> int:
     tail = (1 - gate.CONFIDENCE) / 2
     if max(m, n) > 20:
         error = math.sqrt(m * n * (m + n + 1) / 12)
-        return max(0, math.floor(m * n / 2 - 0.5 + gate.norm.ppf(tail) * error) + 1)
+        return max(0, math.floor(m * n / 2 - 0.5 + norm.ppf(tail) * error) + 1)
     below = np.cumsum(rank_sum_chances(m, n))
     return int(np.searchsorted(below, tail, side="right"))
 
@@ -158,8 +156,3 @@ def rank_sum_chances(m: int, n: int) -> Floats:
     chances[n:] += m / (m + n) * rank_sum_chances(m - 1, n)
     chances[: m * (n - 1) + 1] += n / (m + n) * rank_sum_chances(m, n - 1)
     return chances
-
-
-def least_p(m: int, n: int) -> float:
-    """The smallest two-sided p-value that so many samples can have."""
-    return 2 / math.comb(m + n, m)

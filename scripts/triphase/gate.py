@@ -138,17 +138,31 @@ def first_look(kernels: int, pair_s: float, budget_s: float) -> int:
     return min(max(FIRST_LOOK, least + 1), fitting) if fitting >= least else 0
 
 
-def smallest_visible(interval: float, pairs: int, kernels: int, threshold: float) -> float | None:
+def smallest_visible(width: float, pairs: int, kernels: int, threshold: float) -> float | None:
     """The slowdown (0.03 is 3 %) that screening so many pairs would have seen with chance POWER.
 
-    By the normal approximation, from the width of the interval (in logarithms): the estimate must
-    pass the threshold, and its distance from zero the corrected level. None: nothing at all.
+    From the width of the interval: the estimate must pass the threshold, and its distance from zero
+    the corrected level of the first look. None: nothing at all.
     """
-    if pairs < least_pairs(kernels) or not math.isfinite(interval):
+    if pairs < least_pairs(kernels):
         return None
-    error = interval / 2 / norm.isf((1 - CONFIDENCE) / 2)
-    significant = norm.isf(spending(0) / 2 / kernels) * error
-    return math.expm1(max(math.log1p(threshold), significant) + norm.isf(1 - POWER) * error)
+    significant = norm.isf(spending(0) / 2 / kernels) * standard_error(width)
+    return visible(width, math.log1p(threshold), significant)
+
+
+def visible(width: float, *limits: float) -> float | None:
+    """The slowdown whose estimate would exceed all limits with chance POWER, if it were normal.
+
+    width and limits are logarithms; None where the interval is unbounded.
+    """
+    if not math.isfinite(width):
+        return None
+    return math.expm1(max(limits) + norm.isf(1 - POWER) * standard_error(width))
+
+
+def standard_error(width: float) -> float:
+    """Of an estimate with an interval of this width, if it were normal."""
+    return width / 2 / norm.isf((1 - CONFIDENCE) / 2)
 
 
 # ---- decision
