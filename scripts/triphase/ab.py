@@ -78,9 +78,13 @@ def judge(pairs: Pairs, options: argparse.Namespace) -> dict[str, Any]:
     kernels = pairs.record.kernels
     noise = find_noise(pairs.record.context, kernels, options.noise)
     decision = gate.decide(pairs, first, options.floor, noise.noise)
-    seen = gate_report.thresholds(noise.noise, decision.screened[0], len(kernels))
+    limits = gate_report.thresholds(noise.noise, decision.screened[0], len(kernels))
+    visible = [
+        gate.smallest_visible(width, count, len(kernels), max(options.floor, limit))
+        for width, count, limit in zip(decision.width[0], decision.screened[0], limits, strict=True)
+    ]
     times = {side: run.times for side, run in pairs.runs.items()}
-    rows = gate_report.kernel_rows(kernels, times, decision, options.floor, seen)
+    rows = gate_report.kernel_rows(kernels, times, decision, visible, limits)
     listed = gate_report.not_compared(pairs.runs["base"], pairs.runs["new"])
     return {
         "rows": rows,

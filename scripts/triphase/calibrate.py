@@ -169,4 +169,4 @@ def render(document: dict[str, Any]) -> str:
             f"{rates['faster']['rate']:.2%} call one faster."
         )
     lines.append(f"Drawn: {document['trials']} runs of {document['ab_budget_s']:g} s.")
-    return "\n".join([*lines, f"wrote or read {document['file']}"])
+    return "\n".join([*lines, f"The pairs are in {document['file']}."])

@@ -71,7 +71,7 @@ def judge(base: Run, new: Run, kernels: list[str], between: Floats, floor: float
     rows = gate_report.kernel_rows(kernels, times, decision, visible, noise)
     listed = gate_report.not_compared(base, new)
     known = int(np.isfinite(between).sum())
-    noise = f"The noise between processes is known of {known} of {len(kernels)} kernels" + (
+    told = f"The noise between processes is known of {known} of {len(kernels)} kernels" + (
         "." if known else "; scripts/track calibrate measures it."
     )
     return {

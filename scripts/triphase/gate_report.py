@@ -27,19 +27,15 @@ Rows = list[dict[str, Any]]
 
 def kernel_rows(
     kernels: list[str], times: Mapping[str, Mapping[str, float]], decision: Decision,
-    floor: float, noise: Floats,
+    visible: list[float | None], noise: Floats,
 ) -> Rows:  # fmt: skip
-    """The kernels of a single trial. times: seconds by side and kernel. noise: relative, [kernels].
+    """The kernels of a single trial. times: seconds by side and kernel. noise, visible: relative.
 
     change, low and high are relative: 0.05 is 5 % slower; absent where they are not known.
     """
     rows = []
     for at, kernel in enumerate(kernels):
         low, high = float(decision.low[0, at]), float(decision.high[0, at])
-        threshold = max(floor, float(noise[at]))
-        seen = gate.smallest_visible(
-            float(decision.width[0, at]), int(decision.screened[0, at]), len(kernels), threshold
-        )
         rows.append(
             {
                 "kernel": kernel,
@@ -48,7 +44,7 @@ def kernel_rows(
                 "low": relative(low),
                 "high": relative(high),
                 "pairs": int(decision.pairs[0, at]),
-                "smallest_visible": seen,
+                "smallest_visible": visible[at],
                 "noise": float(noise[at]) or None,
                 "base_s": times["base"].get(kernel),
                 "new_s": times["new"].get(kernel),
