@@ -58,10 +58,15 @@ def noise_scale(logs: np.ndarray) -> float:
     Differences beyond three medians count as three. For independent normal noise the mean absolute
     difference is 2/sqrt(pi) standard deviations.
     """
-    steps = np.abs(np.diff(logs))
-    return max(
-        float(np.minimum(steps, 3 * np.median(steps)).mean()) * np.sqrt(np.pi) / 2, MIN_NOISE
-    )
+    steps = np.abs(logs[1:] - logs[:-1])
+    mean = float(np.minimum(steps, 3 * middle(steps)).mean())
+    return max(mean * float(np.sqrt(np.pi)) / 2, MIN_NOISE)
+
+
+def middle(values: np.ndarray) -> float:
+    """The median; np.median takes ten times as long for so few values."""
+    ordered = np.sort(values)
+    return float(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
 
 def evidence(logs: np.ndarray) -> Evidence:
@@ -70,7 +75,8 @@ def evidence(logs: np.ndarray) -> Evidence:
     Otava's statistic is that of independent runs, in noise scales. Runs whose residuals around both
     levels have lag-1 correlation r are worth (1 - r) / (1 + r) as many independent ones (AR(1)).
     """
-    scaled = np.clip((logs - np.median(logs)) / noise_scale(logs), -CLIP, CLIP)
+    scaled = (logs - middle(logs)) / noise_scale(logs)
+    scaled = np.minimum(np.maximum(scaled, -CLIP), CLIP)
     best = PairDistanceCalculator(scaled).get_next_candidate([slice(0, None)])
     index = int(best.index)
     worth = independent_share(correlation(scaled[:index], scaled[index:]))
@@ -136,6 +142,6 @@ def size(before: Sequence[float], after: Sequence[float], confidence: float = 0.
     deviation = max(float(np.sqrt(squares / max(runs - 2, 1))), MIN_NOISE)
     error = deviation * np.sqrt(np.pi / 2 * (1 / len(left) + 1 / len(right)) / worth)
     reach = NormalDist().inv_cdf(0.5 + confidence / 2) * error
-    levels = float(np.median(left)), float(np.median(right))
+    levels = middle(left), middle(right)
     step = levels[1] - levels[0]
     return Size(*(float(np.exp(x)) for x in (*levels, step, step - reach, step + reach)))

@@ -248,7 +248,7 @@ def _insert(
             }
         )
         for point in run.points:
-            row = asdict(point)
+            row = dict(vars(point))
             key = {"series_id": series[row.pop("name"), row.pop("unit")], "run_id": run.id}
             if stored := row.pop("samples_s"):
                 sample_rows.append({**key, "samples_s": stored})
