@@ -54,7 +54,9 @@ def build(document: Mapping[str, Any]) -> alt.TopLevelMixin:
     base = alt.Chart(rows).properties(width=WIDTH, height=HEIGHT)
     tooltip = ["rule", "noise", "budget", "effect", "rate", "low", "high"]
     layers = alt.layer(
-        base.mark_line(strokeWidth=2).encode(x=x, y=y, color=colour),
+        base.transform_filter("datum.effect > 0")  # a false alarm is another question
+        .mark_line(strokeWidth=2)
+        .encode(x=x, y=y, color=colour),
         base.mark_point(filled=True, size=60, opacity=1).encode(
             x=x, y=y, color=colour, shape=shape, tooltip=tooltip
         ),

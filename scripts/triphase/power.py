@@ -6,7 +6,7 @@
 Draws runs from pairs of equal binaries that calibrate recorded; without a record, from made-up
 noise: a slow autocorrelated drift that all kernels share, and noise of each kernel's own. Scales it
 to several levels, slows one kernel down, and counts. Beside ab (its very code decides): Google
-Benchmark's compare.py, thresholds on two files, and NVBench's rule (scripts/triphase/power_rules.py), which get
+Benchmark's compare.py, thresholds on two files, and NVBench's rule (power_rules.py has them), with
 9 fresh processes a side, one side after the other. Writes power.json, power.md and a plot.
 """
 
@@ -197,7 +197,7 @@ def trials_of(setting: Setting, effect: float) -> int:
 def _rate(
     rule: str, deviation: float, effect: float, slower: Mask, slowed: np.ndarray
 ) -> dict[str, Any]:
-    """The runs with any alarm, where nothing has changed; else those that name the slowed kernel."""
+    """Runs with any alarm, where nothing has changed; else those that name the slowed kernel."""
     hits = slower[np.arange(len(slowed)), slowed] if effect else slower.any(axis=1)
     rate, low, high = gate_noise.rate(int(hits.sum()), len(hits))
     return {

@@ -70,7 +70,7 @@ def _google_rows(path: Path, benchmarks: list[Any]) -> list[KernelRow]:
     iterations: list[KernelRow] = []
     aggregates: dict[str, dict[str, KernelRow]] = {}
     families: dict[str, Any] = {}
-    names = {row.get("name") for row in benchmarks if isinstance(row, dict)}
+    names = {str(row.get("name")) for row in benchmarks if isinstance(row, dict)}
     for index, row in enumerate(benchmarks):
         where = f"{path}: benchmarks[{index}]"
         if not isinstance(row, dict):
@@ -96,11 +96,11 @@ def _google_rows(path: Path, benchmarks: list[Any]) -> list[KernelRow]:
     ]
 
 
-def _aggregate(row: dict[str, Any], name: str, names: set[Any]) -> tuple[str, str] | None:
+def _aggregate(row: dict[str, Any], name: str, names: set[str]) -> tuple[str, str] | None:
     """(mean, of which row), where this is a statistic over repetitions; else None.
 
     Files from before Google Benchmark 1.5 have no run_type: there, a name that ends like a
-    statistic is one if the row that it would be of is in the file, or its mean is.
+    statistic is one if the row that it would be of is in the file, or three such statistics are.
     """
     match = AGGREGATE.search(name)
     if "run_type" in row:
@@ -111,7 +111,8 @@ def _aggregate(row: dict[str, Any], name: str, names: set[Any]) -> tuple[str, st
     if match is None:
         return None
     of = name[: match.start()]
-    return (match[1], of) if of in names or f"{of}_mean" in names else None
+    three = {f"{of}_mean", f"{of}_median", f"{of}_stddev"}
+    return (match[1], of) if of in names or three <= names else None
 
 
 def _google_row(where: str, row: dict[str, Any], name: str) -> KernelRow:
