@@ -14,6 +14,7 @@ lock as it begins, so that two of them wait for each other and never fail half-w
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,8 +85,9 @@ def _url(place: str) -> URL:
         return URL.create("sqlite", database=place)
     try:
         url = make_url(place)
-    except ArgumentError as error:
-        raise BadInput(f"--db: expected a file or postgresql://..., found {place!r}") from error
+    except (ArgumentError, ValueError) as error:  # ValueError: a port that is no number
+        shown = re.sub("//[^/]*@", "//***@", place)  # it may hold a password
+        raise BadInput(f"--db: expected a file or postgresql://..., found {shown!r}") from error
     if url.drivername not in ("postgresql", "postgresql+psycopg"):
         raise BadInput(f"--db: expected a file or postgresql://..., found {url.drivername}://")
     return url.set(drivername="postgresql+psycopg")
