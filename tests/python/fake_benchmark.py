@@ -14,6 +14,8 @@ them from a generator that is seeded by the number of processes that were starte
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import math
 import random
@@ -22,6 +24,9 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+if __name__ != "__main__":  # as a program it starts fast, with nothing but Python
+    from triphase.peers_processes import Finished
 
 KERNELS = {f"kernel/{i}:n(2+{i})": (i + 1) * 1e-3 for i in range(5)}
 UNITS = {"ns": 1e9, "us": 1e6, "ms": 1e3, "s": 1.0}
@@ -33,6 +38,13 @@ def install(folder: Path, name: str, **traits: Any) -> Path:
     path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{__file__}" "{path}" "$@"\n')
     path.chmod(0o755)
     return path
+
+
+def start_here(command: list[str]) -> Finished:
+    """Runs a program of `install` without a process, which would take long."""
+    with contextlib.redirect_stderr(io.StringIO()) as error:
+        code = main(*command)
+    return Finished(code, "", error.getvalue())
 
 
 def main(me: str, *arguments: str) -> int:
