@@ -32,14 +32,17 @@ def run(options: argparse.Namespace) -> int:
         for path in options.runs
     ]
     with writing(options.db) as connection:
-        new = history_store.add(connection, [run for _, run in read])
-        found = history_store.changes_clear_at(connection, new)
+        added = history_store.add(connection, [run for _, run in read])
+        found = history_store.changes_clear_at(connection, added.runs)
+    new = set(added.runs)
     for path, run in read:
         if run.id in new:
             new.discard(run.id)  # the same content may be named twice
             print(f"{path}: added, {len(run.points)} kernels, {history_runs.iso_time(run.time)}")
         else:
             print(f"{path}: is in the history already, nothing changed")
+    for environment in added.environments:
+        print(f"series begin in environment {environment.fingerprint}: {environment.description}")
     for kernel, ratio in found:
         print(f"changed: {kernel}: {100 * (ratio - 1):+.1f} %")
     return 0

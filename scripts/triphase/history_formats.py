@@ -24,8 +24,8 @@ from triphase.track_errors import BadInput
 Row = dict[str, Any]
 
 
-def rows(connection: Connection, chosen: Select | None) -> list[Row]:
-    """All points with their samples, in the order of `history`."""
+def rows(connection: Connection, chosen: Select | None, run: int | None = None) -> list[Row]:
+    """Points with their samples, in the order of `history`: all, or those of a run."""
     statement = (
         points_of(chosen)
         .add_columns(samples.c.samples_s)
@@ -34,6 +34,8 @@ def rows(connection: Connection, chosen: Select | None) -> list[Row]:
             (samples.c.series_id == points.c.series_id) & (samples.c.run_id == points.c.run_id),
         )
     )
+    if run is not None:
+        statement = statement.where(points.c.run_id == run)
     return [
         {
             "kernel": row.name,
@@ -55,16 +57,10 @@ def rows(connection: Connection, chosen: Select | None) -> list[Row]:
     ]
 
 
-def newest(rows: list[Row]) -> list[Row]:
-    """The rows of the newest run, with a time."""
-    last = max((row["time"], row["run"]) for row in rows)
-    return [r for r in rows if (r["time"], r["run"]) == last and r["median_s"] is not None]
-
-
 def github_action_benchmark(rows: list[Row]) -> str:
     """Its tool 'customSmallerIsBetter': name, unit, value, and text for range and extra."""
     entries = []
-    for row in newest(rows):
+    for row in _timed(rows):
         entry = {"name": row["kernel"], "unit": "s", "value": row["median_s"]}
         if row["ci95_low_s"] is not None:
             entry["range"] = f"{row['ci95_low_s']:.6g} to {row['ci95_high_s']:.6g}"
@@ -76,7 +72,7 @@ def github_action_benchmark(rows: list[Row]) -> str:
 def bencher(rows: list[Row]) -> str:
     """Bencher Metric Format: kernel, measure, and its value with bounds; latency is in ns there."""
     metrics = {}
-    for row in newest(rows):
+    for row in _timed(rows):
         metric = {"value": row["median_s"] * 1e9}
         if row["ci95_low_s"] is not None:
             metric["lower_value"] = row["ci95_low_s"] * 1e9
@@ -87,11 +83,12 @@ def bencher(rows: list[Row]) -> str:
 
 def otava_csv(rows: list[Row]) -> tuple[str, int]:
     """Columns time, commit and one for each kernel, in seconds; and how many runs were left out."""
-    environment = newest(rows)[0]["environment"]
+    timed = _timed(rows)
+    environment = max(timed, key=lambda row: (row["time"], row["run"]))["environment"]
     runs: dict[tuple[int, int], Row] = {}
-    for row in rows:
+    for row in timed:
         run = runs.setdefault((row["time"], row["run"]), {"commit": row["commit"] or ""})
-        if row["environment"] == environment and row["median_s"] is not None:
+        if row["environment"] == environment:
             run[f"kernel {row['kernel']}"] = row["median_s"]
     columns = sorted({key for run in runs.values() for key in run} - {"commit"})
     whole = {key: run for key, run in sorted(runs.items()) if len(run) == len(columns) + 1}
@@ -105,6 +102,14 @@ def otava_csv(rows: list[Row]) -> tuple[str, int]:
     for (time, _), run in whole.items():
         writer.writerow([iso_time(time), run["commit"], *(repr(run[c]) for c in columns)])
     return text.getvalue(), len(runs) - len(whole)
+
+
+def _timed(rows: list[Row]) -> list[Row]:
+    """The rows with a time; BadInput where there is none."""
+    timed = [row for row in rows if row["median_s"] is not None]
+    if not timed:
+        raise BadInput("--kernel: expected kernels with a time, found none")
+    return timed
 
 
 def otava_config(path: Path, table: str) -> str:

@@ -4,7 +4,8 @@
     recalibrate(connection, rate) -> a line for each environment
 
 Between two change points the code is taken to be unchanged (A/A). Where a change was missed, it
-counts as noise, which makes the limit higher and never lower.
+counts as noise, and makes the limit higher. Where noise was taken for a change, it is left out, and
+the limit comes out lower; runs that were recorded of the same code, under a label, are free of it.
 """
 
 from __future__ import annotations
@@ -19,16 +20,21 @@ from sqlalchemy import Connection, select, update
 from triphase.history_calibration import SERIES, fitted, to_json
 from triphase.history_detect import WINDOW
 from triphase.history_store import BEGINNING, detect_from, since
-from triphase.history_tables import changes, environments, series
+from triphase.history_tables import changes, environments, points, runs, series
 
 FEWEST_SERIES = 20  # with fewer, the share that the rate speaks of is a handful
 FEWEST_RUNS = 60
 
 
-def recalibrate(connection: Connection, rate: float, resamples: int = SERIES) -> Iterator[str]:
-    """Gives each environment with enough history its own limit, and finds its changes anew."""
+def recalibrate(
+    connection: Connection, rate: float, unchanged: str | None = None, resamples: int = SERIES
+) -> Iterator[str]:
+    """Gives each environment with enough history its own limit, and finds its changes anew.
+
+    unchanged: the label of runs of the same code, from which alone the noise is taken.
+    """
     for environment in connection.execute(select(environments)).all():
-        noise = residuals(connection, environment.id)
+        noise = residuals(connection, environment.id, unchanged)
         if len(noise) < FEWEST_SERIES:
             yield (
                 f"{environment.fingerprint}: kept its limit: expected {FEWEST_SERIES} series of "
@@ -52,19 +58,22 @@ def recalibrate(connection: Connection, rate: float, resamples: int = SERIES) ->
         )
 
 
-def residuals(connection: Connection, environment_id: int) -> list[np.ndarray]:
+def residuals(
+    connection: Connection, environment_id: int, unchanged: str | None
+) -> list[np.ndarray]:
     """Logarithms of times around the median of their level; an array for each long series."""
     chosen = select(series.c.id).where(series.c.environment_id == environment_id)
+    columns = changes.c
+    known = select(columns.series_id, columns.time, columns.run_id)
+    seen = since(chosen, BEGINNING, WINDOW)
     starts = defaultdict(set)
-    for series_id, time, run_id in connection.execute(
-        select(changes.c.series_id, changes.c.time, changes.c.run_id).where(
-            changes.c.series_id.in_(chosen)
-        )
-    ):
-        starts[series_id].add((time, run_id))
+    if unchanged is None:
+        for series_id, *run in connection.execute(known.where(columns.series_id.in_(chosen))):
+            starts[series_id].add(tuple(run))
+    else:
+        seen = seen.where(points.c.run_id.in_(select(runs.c.id).where(runs.c.label == unchanged)))
     found = []
-    points = connection.execute(since(chosen, BEGINNING, WINDOW)).all()
-    for series_id, rows in groupby(points, lambda row: row[0]):
+    for series_id, rows in groupby(connection.execute(seen).all(), lambda row: row[0]):
         level, levels = -1, defaultdict(list)
         for _, time, run_id, seconds in rows:
             level += (time, run_id) in starts[series_id]

@@ -192,12 +192,10 @@ def percent(ratio: float) -> float:
     return 100 * (ratio - 1)
 
 
-def newest_run(connection: Connection) -> Row | None:
-    """The last run of the history: id, time, commit; None where it holds no run."""
-    row = connection.execute(
-        select(runs).order_by(runs.c.time.desc(), runs.c.id.desc()).limit(1)
-    ).first()
-    return None if row is None else dict(row._mapping)
+def newest_run(connection: Connection) -> int | None:
+    """The id of the last run of the history; None where it holds none."""
+    by_time = select(runs.c.id).order_by(runs.c.time.desc(), runs.c.id.desc())
+    return connection.scalar(by_time.limit(1))
 
 
 def kernels(rows: Iterable[Row]) -> list[tuple[str, str]]:

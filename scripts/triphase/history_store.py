@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adds runs to a history, and keeps its change points up to date.
 
-    add(connection, runs) -> the ids of those that are new
+    add(connection, runs) -> which of them, and which of their environments, are new
 
 What is stored depends on which runs were added and not on their order: change points are those that
 reading all runs in order of time gives. Reading a series goes on where it left off; a run that is
@@ -36,21 +36,28 @@ class Claim(NamedTuple):
     found_at: Key
 
 
-def add(connection: Connection, runs: Sequence[HistoryRun]) -> set[int]:
-    """Stores the runs that are not there yet, and the change points of their series.
+class Added(NamedTuple):
+    """Ids of the runs that were not there yet, and the environments that had no run before."""
 
-    Returns the ids of the new runs.
-    """
+    runs: set[int]
+    environments: list[Environment]
+
+
+def add(connection: Connection, runs: Sequence[HistoryRun]) -> Added:
+    """Stores the runs that are not there yet, and the change points of their series."""
     ids = [run.id for run in runs]
     there = set(connection.scalars(select(db.runs.c.id).where(db.runs.c.id.in_(ids))))
     new = {run.id: run for run in runs if run.id not in there}
+    unknown = []
     for environment, group in _by_environment(new.values()).items():
-        environment_id = _environment_id(connection, environment)
+        if (environment_id := _environment_id(connection, environment)) is None:
+            environment_id = _begin_environment(connection, environment)
+            unknown.append(environment)
         series = _series_ids(connection, environment_id, group)
         _insert(connection, environment_id, group, series)
         touched = {series[point.name, point.unit] for run in group for point in run.points}
         detect_from(connection, environment_id, min(run.time for run in group), touched)
-    return set(new)
+    return Added(set(new), unknown)
 
 
 def changes_clear_at(connection: Connection, run_ids: set[int]) -> list[tuple[str, float]]:
@@ -194,20 +201,22 @@ def _by_environment(runs: Iterable[HistoryRun]) -> dict[Environment, list[Histor
     return groups
 
 
-def _environment_id(connection: Connection, environment: Environment) -> int:
+def _environment_id(connection: Connection, environment: Environment) -> int | None:
     table = db.environments
-    known = select(table.c.id).where(table.c.fingerprint == environment.fingerprint)
-    if (found := connection.scalar(known)) is None:
-        connection.execute(
-            insert(table).values(
-                fingerprint=environment.fingerprint,
-                description=environment.description,
-                calibration=to_json(stored_limit()),
-                calibrated_on="AR(1) noise",
-            )
+    return connection.scalar(
+        select(table.c.id).where(table.c.fingerprint == environment.fingerprint)
+    )
+
+
+def _begin_environment(connection: Connection, environment: Environment) -> int:
+    return connection.execute(
+        insert(db.environments).values(
+            fingerprint=environment.fingerprint,
+            description=environment.description,
+            calibration=to_json(stored_limit()),
+            calibrated_on="AR(1) noise",
         )
-        found = connection.scalar(known)
-    return found
+    ).inserted_primary_key[0]
 
 
 def _series_ids(

@@ -46,6 +46,8 @@ def test_add_says_what_it_added_and_what_changed(place, files, capsys):
     code, out, _ = run(capsys, "add", *files)
     assert code == 0
     assert out.splitlines()[0] == f"{files[0]}: added, 2 kernels, 2026-01-01T00:00:00Z"
+    assert out.splitlines()[-2].startswith("series begin in environment ")
+    assert '"host_name": "host"' in out.splitlines()[-2]
     assert out.splitlines()[-1] == "changed: net/a: +10.0 %"
     assert place.exists()
 
@@ -58,7 +60,7 @@ def test_add_says_that_a_file_is_there_already(filled, files, capsys):
 def test_one_file_named_twice_is_added_once(place, files, capsys):
     code, out, _ = run(capsys, "add", files[0], files[0])
     assert code == 0
-    assert [line.split(": ")[1].split(",")[0] for line in out.splitlines()] == [
+    assert [line.split(": ")[1].split(",")[0] for line in out.splitlines()[:2]] == [
         "added",
         "is in the history already",
     ]

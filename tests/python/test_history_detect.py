@@ -65,6 +65,7 @@ def test_going_on_with_a_series_finds_what_reading_it_whole_finds(seed, read, ra
     assert known + moved == whole
 
 
+@settings(deadline=None, max_examples=20)
 @given(st.floats(1e-9, 1e3))
 def test_evidence_does_not_depend_on_the_unit(scale):
     logs = np.log(histories.step(30, 20))
@@ -137,6 +138,14 @@ def test_the_stored_limit_is_exceeded_by_about_its_rate_of_the_series_it_was_mad
     exceeded = np.mean([calibration.strongest(x) > LIMIT.strength for x in series])
     assert (LIMIT.rate, LIMIT.horizon) == (calibration.RATE, calibration.HORIZON)
     assert 0 < exceeded <= 0.10
+
+
+def test_a_series_shows_a_change_exactly_if_its_strongest_evidence_exceeds_the_limit():
+    shown = []
+    for logs in calibration.model_series(0.8, 8, 3):
+        shown.append(bool(changes(np.exp(logs), LIMIT)))
+        assert shown[-1] == (calibration.strongest(logs) > LIMIT.strength)
+    assert set(shown) == {True, False}
 
 
 def test_a_limit_is_the_strength_that_the_rate_exceeds():

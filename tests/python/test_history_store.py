@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,7 +47,7 @@ def dump(place) -> tuple[list, list]:
         )
 
 
-def add(place, *runs) -> set[int]:
+def add(place, *runs) -> history_store.Added:
     with writing(str(place)) as connection:
         return history_store.add(connection, runs)
 
@@ -82,10 +83,11 @@ def test_a_kernel_that_did_not_run_is_kept_with_its_reason(tmp_path):
 
 def test_a_file_added_twice_changes_nothing(tmp_path, thirty_runs):
     place = tmp_path / "h.db"
-    assert add(place, *thirty_runs) == {run.id for run in thirty_runs}
+    added = add(place, *thirty_runs)
+    assert added == ({run.id for run in thirty_runs}, [thirty_runs[0].environment])
     before = dump(place)
     content = place.read_bytes()
-    assert add(place, *thirty_runs[3:5]) == set()
+    assert add(place, *thirty_runs[3:5]) == (set(), [])
     assert dump(place) == before
     assert place.read_bytes() == content
 
@@ -179,11 +181,13 @@ def test_samples_are_thinned_evenly_and_keep_both_ends():
     assert list(history_runs.thinned([1.0, 2.0], 4)) == [1.0, 2.0]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(allow_nan=False)))
 def test_samples_survive_being_packed(samples):
     assert history_runs.unpack(history_runs.pack(samples)) == samples
 
 
+@settings(deadline=None)
 @given(st.integers(-(10**15), 10**15))
 def test_a_time_survives_being_written(time):
     assert history_runs.microseconds(history_runs.iso_time(time), "") == time
@@ -216,7 +220,7 @@ def test_recalibration_takes_the_noise_of_the_environment(tmp_path, monkeypatch)
     place = tmp_path / "h.db"
     add(place, *runs)
     with writing(str(place)) as connection:
-        noise = history_noise.residuals(connection, 1)
+        noise = history_noise.residuals(connection, 1, None)
         (said,) = history_noise.recalibrate(connection, 0.05, resamples=10)
     # The step is no noise, and the wobble around both levels is the same.
     assert [len(rest) for rest in noise] == [70, 70]
@@ -229,6 +233,19 @@ def test_recalibration_takes_the_noise_of_the_environment(tmp_path, monkeypatch)
         limit, source = connection.execute(select(table.c.calibration, table.c.calibrated_on)).one()
     assert source == "the residuals of its 2 series"
     assert json.loads(limit)["rate"] == 0.05
+
+
+def test_noise_of_recorded_runs_is_that_of_their_label_around_one_level(tmp_path, monkeypatch):
+    monkeypatch.setattr(history_noise, "FEWEST_RUNS", 3)
+    runs = [
+        parsed(tmp_path, day, {"k": seconds}, label="same" if 28 <= day < 32 else "main")
+        for day, seconds in enumerate(histories.step(60, 30))
+    ]
+    add(tmp_path / "h.db", *runs)
+    with reading(str(tmp_path / "h.db")) as connection:
+        (rest,) = history_noise.residuals(connection, 1, "same")
+    logs = np.log(histories.step(60, 30)[28:32])
+    assert rest.tolist() == (logs - np.median(logs)).tolist()
 
 
 def test_recalibration_leaves_short_histories_alone(tmp_path, thirty_runs):
