@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 import shlex
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from triphase import gate
 from triphase.gate import Floats, Mask
+from triphase.gate_filter import filter_of, registered
 from triphase.gate_pairs import SIDES, Process, Record
 from triphase.peers_processes import run
 from triphase.track_errors import BadInput, Stopped
@@ -26,8 +27,6 @@ from triphase.track_runs import read_run
 
 LONGEST_FILTER = 1000  # characters: triphase's programs refuse a longer one
 SLACK = 1.25  # of the budget, after which a look that was begun is cut short
-# Special in POSIX extended expressions, which the flag takes; to escape more is an error there.
-ESCAPES = str.maketrans({character: f"\\{character}" for character in r".[\()*+?{|^$"})
 
 
 class Pairs:
@@ -46,6 +45,7 @@ class Pairs:
         self.stopped = 0
         self.pair_s = 0.0
         self.filters = True
+        self.listed: list[str] = []  # the benchmarks that the base registers, once they are needed
         self.overhead = 1.0  # of filtered processes: real time over the share of their kernels
         self.began = clock()
         self.unused: list[dict[str, dict[str, float]]] = []  # pairs that no look has had yet
@@ -127,7 +127,10 @@ class Pairs:
         """The value of the flag; None where all kernels are wanted, or it cannot be used."""
         if not self.filters or names is None or len(names) == self.shape[1]:
             return None
-        pattern = filter_of(names)
+        if not self.listed:
+            listing = run([*self.commands["base"], "--benchmark_list_tests=true"])
+            self.listed = listing.out.split("\n") if listing.code == 0 else self.record.kernels
+        pattern = filter_of({registered(name, self.listed) for name in names}, self.listed)
         return pattern if len(pattern) <= LONGEST_FILTER else None
 
     def _start(self, side: str, pattern: str | None) -> Run:
@@ -156,11 +159,6 @@ class Pairs:
         if finished.code and not failed:
             raise BadInput(f"--{side}: '{shown}': {finished.reason}")
         return measured
-
-
-def filter_of(names: Iterable[str]) -> str:
-    """An extended regular expression that matches these names and no others."""
-    return f"^({'|'.join(name.translate(ESCAPES) for name in names)})$"
 
 
 def _count(kernels: int) -> str:

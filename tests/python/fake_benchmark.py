@@ -10,6 +10,7 @@ them from a generator that is seeded by the number of processes that were starte
     truncated  cuts its JSON                     vanishes  kernels that are missing after a process
     broken     error by kernel                   unit      time_unit
     no_filter  its flag matches nothing          context   of its JSON
+    suffix     what rows have behind the name of their benchmark
 """
 
 from __future__ import annotations
@@ -42,13 +43,17 @@ def install(folder: Path, name: str, **traits: Any) -> Path:
 
 def start_here(command: list[str]) -> Finished:
     """Runs a program of `install` without a process, which would take long."""
-    with contextlib.redirect_stderr(io.StringIO()) as error:
+    out, error = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
         code = main(*command)
-    return Finished(code, "", error.getvalue())
+    return Finished(code, out.getvalue(), error.getvalue())
 
 
 def main(me: str, *arguments: str) -> int:
     traits = json.loads(Path(me).with_suffix(".json").read_text())
+    if "--benchmark_list_tests=true" in arguments:
+        print("\n".join(name.removesuffix(traits.get("suffix", "")) for name in traits["kernels"]))
+        return 0
     counter = Path(f"{me}.count")
     number = int(counter.read_text()) if counter.exists() else 0
     counter.write_text(str(number + 1))
@@ -75,7 +80,9 @@ def document(traits: dict[str, Any], pattern: str, seed: str) -> dict[str, Any]:
     for name, seconds in traits["kernels"].items():
         seconds *= traits.get("slower", {}).get(name, 1.0)
         seconds *= math.exp(draw.gauss(0, traits.get("noise", 0.005)))
-        matches = re.search(pattern, name) and not (pattern and traits.get("no_filter"))
+        matches = re.search(pattern, name.removesuffix(traits.get("suffix", ""))) and not (
+            pattern and traits.get("no_filter")
+        )
         if not matches or name in traits.get("vanishes", ()):
             continue
         row = {"name": name, "run_name": name, "run_type": "iteration", "repetitions": 1,

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from fake_benchmark import KERNELS, install, start_here
 from triphase import gate, gate_processes, gate_report, track
+from triphase.gate_filter import filter_of, registered
 from triphase.gate_pairs import read_record
-from triphase.gate_processes import filter_of
 from triphase.track_arguments import duration
 from triphase.track_errors import BadInput, Stopped
 from triphase.track_rows import KernelRow, Run
@@ -170,7 +170,7 @@ def test_only_the_suspects_are_confirmed(ab, tmp_path):
     of_new = calls(tmp_path, "new")
     assert len(of_new) == 24
     assert not any("benchmark_filter" in flag for call in of_new[:12] for flag in call)
-    assert all(call[-1] == r"--benchmark_filter=^(kernel/1:n\(2\+1\))$" for call in of_new[12:])
+    assert all(call[-1] == "--benchmark_filter=^(kernel/1)" for call in of_new[12:])
     confirming = [
         p for p in read_record(tmp_path / "pairs.json").processes if p.stage != "screening"
     ]
@@ -192,14 +192,31 @@ def test_flags_go_to_both_binaries(ab, tmp_path):
                    for call in calls(tmp_path, name))  # fmt: skip
 
 
+def test_a_program_whose_rows_have_longer_names_is_filtered_by_those_it_lists(ab, tmp_path):
+    kernels = {f"{name}/hot/real_time": seconds for name, seconds in KERNELS.items()}
+    traits = {"kernels": kernels, "suffix": "/hot/real_time"}
+    slowed = f"{SLOWED}/hot/real_time"
+    code, _, _, document = ab(traits, traits | {"slower": {slowed: 1.1}})
+    assert (code, verdicts(document)[slowed]) == (1, "slower")
+    assert calls(tmp_path, "new")[-1][-1] == "--benchmark_filter=^(kernel/1)"
+
+
 LINES = st.text(st.characters(exclude_characters="\n"), max_size=8)
 
 
-@given(st.lists(LINES, min_size=1, max_size=4), LINES)
-def test_a_filter_matches_its_names_and_no_other(names, other):
-    pattern = re.compile(filter_of(names))
-    assert all(pattern.search(name) for name in names)
-    assert bool(pattern.search(other)) == (other in names)
+@given(st.sets(LINES, min_size=1, max_size=4), st.sets(LINES, max_size=4))
+def test_a_filter_matches_its_names_and_no_other(wanted, others):
+    pattern = re.compile(filter_of(wanted, [*wanted, *others]))
+    assert all(pattern.search(name) for name in wanted)
+    assert not any(pattern.search(name) for name in others - wanted)
+
+
+def test_a_row_belongs_to_the_longest_name_that_is_listed():
+    listed = ["relu", "relu/8", "relu/8/forward"]
+    assert registered("relu/8/forward/hot/real_time", listed) == "relu/8/forward"
+    assert registered("relu/8", listed) == "relu/8"
+    assert registered("relu/9/cold", listed) == "relu"
+    assert registered("reluctant/9", listed) == "reluctant/9"
 
 
 def test_every_time_is_kept(ab, tmp_path):
