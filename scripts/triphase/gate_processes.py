@@ -128,7 +128,9 @@ class Pairs:
         if not self.filters or names is None or len(names) == self.shape[1]:
             return None
         if not self.listed:
-            listing = run([*self.commands["base"], "--benchmark_list_tests=true"])
+            # All of them, whatever filter the flags for both have: ours comes after it and counts.
+            ask = ["--benchmark_filter=all", "--benchmark_list_tests=true"]
+            listing = run([*self.commands["base"], *ask])
             self.listed = listing.out.split("\n") if listing.code == 0 else self.record.kernels
         pattern = filter_of({registered(name, self.listed) for name in names}, self.listed)
         return pattern if len(pattern) <= LONGEST_FILTER else None

@@ -51,22 +51,24 @@ def start_here(command: list[str]) -> Finished:
 
 def main(me: str, *arguments: str) -> int:
     traits = json.loads(Path(me).with_suffix(".json").read_text())
-    if "--benchmark_list_tests=true" in arguments:
-        print("\n".join(name.removesuffix(traits.get("suffix", "")) for name in traits["kernels"]))
+    flags = dict(argument.removeprefix("--").split("=", 1) for argument in arguments)
+    pattern = flags.get("benchmark_filter", "").replace("all", "")
+    if "benchmark_list_tests" in flags:
+        names = (name.removesuffix(traits.get("suffix", "")) for name in traits["kernels"])
+        print("\n".join(name for name in names if re.search(pattern, name)))
         return 0
     counter = Path(f"{me}.count")
     number = int(counter.read_text()) if counter.exists() else 0
     counter.write_text(str(number + 1))
     with Path(f"{me}.calls").open("a") as calls:
         calls.write(json.dumps(arguments) + "\n")
-    flags = dict(argument.removeprefix("--").split("=", 1) for argument in arguments)
     if traits.get("hangs_at") == number:
         Path(f"{me}.started").touch()
         time.sleep(60)
     if "fails" in traits and number >= traits.get("fails_at", 0):
         print("warming up\nno such device", file=sys.stderr)
         return traits["fails"]
-    text = json.dumps(document(traits, flags.get("benchmark_filter", ""), f"{me}/{number}"))
+    text = json.dumps(document(traits, pattern, f"{me}/{number}"))
     if traits.get("truncated"):
         text = text[: len(text) // 2]
     Path(flags["benchmark_out"]).write_text(text)

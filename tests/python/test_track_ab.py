@@ -201,6 +201,13 @@ def test_a_program_whose_rows_have_longer_names_is_filtered_by_those_it_lists(ab
     assert calls(tmp_path, "new")[-1][-1] == "--benchmark_filter=^(kernel/1)"
 
 
+def test_a_filter_of_the_users_does_not_let_ours_match_more(ab, tmp_path):
+    slower = {"slower": {SLOWED: 1.1}}
+    _, _, _, document = ab(None, slower, "--", "--benchmark_filter=/[13]:")
+    assert verdicts(document) == {SLOWED: "slower", NAMES[3]: "same"}
+    assert calls(tmp_path, "new")[-1][-1] == "--benchmark_filter=^(kernel/1)"
+
+
 LINES = st.text(st.characters(exclude_characters="\n"), max_size=8)
 
 
