@@ -85,6 +85,9 @@ def judge(pairs: Pairs, options: argparse.Namespace) -> dict[str, Any]:
     ]
     times = {side: run.times for side, run in pairs.runs.items()}
     rows = gate_report.kernel_rows(kernels, times, decision, visible, limits)
+    for row in rows:
+        if row["verdict"] == "failed":
+            row["failed_with"], row["note"] = pairs.lost[row["kernel"]]
     listed = gate_report.not_compared(pairs.runs["base"], pairs.runs["new"])
     return {
         "rows": rows,

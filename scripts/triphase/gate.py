@@ -8,8 +8,9 @@ two of them) with Wilcoxon's signed-rank interval and p-value, exact under the n
 A kernel passes two tests before it counts as slower (or faster, by the mirrored rule):
 
 1. Screening. At look j = 1, 2, ... p-values, corrected over all kernels by Benjamini and Hochberg,
-   are held against 0.2 / 2^j. So all looks together spend 0.2, whatever their dependence, and
-   whenever measuring ends. The shift must also exceed the floor and the machine's own noise.
+   are held against 0.2 / 2^j. So looks 1 to j spend 0.2 (1 - 2^-j), and all of them together no
+   more than 0.2, whatever their dependence (a union bound) and whenever measuring ends. The shift
+   must also exceed the floor and the machine's own noise.
 2. Confirming. Fresh pairs of the suspects alone must say the same, at 0.05, corrected over the
    suspects, and again above floor and noise.
 

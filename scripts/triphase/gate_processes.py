@@ -45,6 +45,8 @@ class Pairs:
         self.stopped = 0
         self.pair_s = 0.0
         self.filters = True
+        self.lost: dict[str, tuple[str, str]] = {}  # kernel: the side that had no time, and why
+        self.files = {side: _identity(command[0]) for side, command in commands.items()}
         self.listed: list[str] = []  # the benchmarks that the base registers, once they are needed
         self.overhead = 1.0  # of filtered processes: real time over the share of their kernels
         self.began = clock()
@@ -119,8 +121,11 @@ class Pairs:
         ):
             self.filters = False  # its flag takes other names than its rows have: measure all
             measured = self._start(side, None)
-        self.runs.setdefault(side, measured)
         end = self.clock()
+        self.runs.setdefault(side, measured)
+        for name in names or self.record.kernels:
+            if name not in measured.times:
+                self.lost.setdefault(name, (side, _why(name, measured, pair)))
         return Process(side, stage, pair, start - self.began, end - start, measured.times)
 
     def _filter(self, names: list[str] | None) -> str | None:
@@ -137,6 +142,8 @@ class Pairs:
 
     def _start(self, side: str, pattern: str | None) -> Run:
         self.out.unlink(missing_ok=True)
+        if _identity(self.commands[side][0]) != self.files[side]:
+            raise BadInput(f"--{side}: {self.commands[side][0]} was replaced while it was measured")
         command = [
             *self.commands[side],
             f"--benchmark_out={self.out}",
@@ -161,6 +168,22 @@ class Pairs:
         if finished.code and not failed:
             raise BadInput(f"--{side}: '{shown}': {finished.reason}")
         return measured
+
+
+def _identity(program: str) -> tuple[int, int, int] | None:
+    """Tells whether a file is still the one that it was; None where there is none."""
+    try:
+        status = Path(program).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _why(name: str, measured: Run, pair: int) -> str:
+    """Why a kernel that had a time before has none in this process."""
+    row = next((row for row in measured.rows if row.name == name), None)
+    reason = "it has no row" if row is None else row.reason or row.status
+    return f"{reason} (pair {pair + 1})"
 
 
 def _count(kernels: int) -> str:

@@ -88,19 +88,23 @@ def _listed(kernel: str, what: str, reason: str) -> dict[str, Any]:
 
 
 def exit_code(rows: Rows, listed: Rows, floor: float) -> int:
-    verdicts = {row["verdict"] for row in rows}
     lost = {row["what"] for row in listed}
-    if verdicts & {"slower", "failed"} or "failed with new" in lost:
+    if any(got_worse(row) for row in rows) or "failed with new" in lost:
         return 1
     if lost & {"removed", "skipped with new"} or any(open_question(row, floor) for row in rows):
         return 3
     return 0
 
 
+def got_worse(row: Mapping[str, Any]) -> bool:
+    return row["verdict"] == "slower" or row.get("failed_with") == "new"
+
+
 def open_question(row: Mapping[str, Any], floor: float) -> bool:
-    """Is it inconclusive, and may it have become much slower?"""
+    """Has it no verdict, and may it have become much slower?"""
     high = row["high"]
-    return row["verdict"] == "inconclusive" and (high is None or high >= LARGE * floor)
+    undecided = row["verdict"] in ("inconclusive", "failed")
+    return undecided and (high is None or high >= LARGE * floor)
 
 
 def summary(rows: Rows, listed: Rows) -> str:

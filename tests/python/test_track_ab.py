@@ -137,7 +137,8 @@ def test_noise_that_hides_a_large_slowdown_is_inconclusive(ab, monkeypatch):
         ({"verdict": "same", "high": 0.01}, 0),
         ({"verdict": "faster", "high": -0.1}, 0),
         ({"verdict": "slower", "high": 0.1}, 1),
-        ({"verdict": "failed", "high": None}, 1),
+        ({"verdict": "failed", "high": None, "failed_with": "new"}, 1),
+        ({"verdict": "failed", "high": None, "failed_with": "base"}, 3),
     ],
 )
 def test_exit_codes_of_verdicts(row, code):
@@ -262,21 +263,37 @@ def test_a_binary_that_fails_later_leaves_the_pairs_before(ab, tmp_path):
     assert len(read_record(tmp_path / "pairs.json").log_ratios()) == 5
 
 
-def test_a_kernel_that_breaks_on_the_way_is_failed(ab, monkeypatch):
+@pytest.mark.parametrize(("process", "side", "code"), [(12, "base", 3), (11, "new", 1)])
+def test_a_kernel_that_breaks_on_the_way_is_failed(ab, monkeypatch, process, side, code):
     started = []
 
     def breaks(command):
         started.append(command)
         name = Path(command[0])
-        if len(started) == 12:
+        if len(started) == process:
             traits = json.loads(name.with_suffix(".json").read_text())
             name.with_suffix(".json").write_text(json.dumps(traits | {"broken": {SLOWED: "hot"}}))
         return start_here(command)
 
     monkeypatch.setattr(gate_processes, "run", breaks)
-    code, _, _, document = ab()
-    assert code == 1
+    exits, out, _, document = ab()
+    assert exits == code
     assert verdicts(document) == dict.fromkeys(NAMES, "same") | {SLOWED: "failed"}
+    assert document["rows"][1]["failed_with"] == side
+    assert "FAILED (hot (pair 6))" in out
+
+
+def test_a_binary_that_is_replaced_while_it_is_measured_is_refused(ab, monkeypatch, tmp_path):
+    def replaces(command):
+        finished = start_here(command)
+        if "new" in command[0]:
+            install(tmp_path, "new").touch()
+        return finished
+
+    monkeypatch.setattr(gate_processes, "run", replaces)
+    code, _, err, _ = ab()
+    assert code == 2
+    assert f"--new: {tmp_path / 'new'} was replaced while it was measured" in err
 
 
 def test_a_budget_that_is_too_small_says_what_is_needed(ab):
