@@ -5,7 +5,8 @@
 
 Between two change points the code is taken to be unchanged (A/A). Where a change was missed, it
 counts as noise, and makes the limit higher. Where noise was taken for a change, it is left out, and
-the limit comes out lower; runs that were recorded of the same code, under a label, are free of it.
+the limit comes out lower: so noise and changes are found in turns, a few times. Runs that were
+recorded of the same code, under a label, need no turns.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from triphase.history_tables import changes, environments, points, runs, series
 
 FEWEST_SERIES = 20  # with fewer, the share that the rate speaks of is a handful
 FEWEST_RUNS = 60
+TURNS = 3
 
 
 def recalibrate(
@@ -41,16 +43,18 @@ def recalibrate(
                 f"{FEWEST_RUNS} runs, found {len(noise)}"
             )
             continue
-        limit = fitted(noise, resamples, rate)
-        connection.execute(
-            update(environments)
-            .where(environments.c.id == environment.id)
-            .values(
-                calibration=to_json(limit),
-                calibrated_on=f"the residuals of its {len(noise)} series",
+        for _ in range(TURNS if unchanged is None else 1):
+            noise = residuals(connection, environment.id, unchanged)
+            limit = fitted(noise, resamples, rate)
+            connection.execute(
+                update(environments)
+                .where(environments.c.id == environment.id)
+                .values(
+                    calibration=to_json(limit),
+                    calibrated_on=f"the residuals of its {len(noise)} series",
+                )
             )
-        )
-        detect_from(connection, environment.id, BEGINNING)
+            detect_from(connection, environment.id, BEGINNING)
         yield (
             f"{environment.fingerprint}: a change is now evidence beyond {limit.strength:.1f}, "
             f"as {100 * rate:g} % of series without a change show in {limit.horizon} runs "

@@ -96,6 +96,8 @@ def environment_of(context: dict[str, Any]) -> Environment:
         known = {key: context[key] for key in HOST_KEYS if key in context}
         if isinstance(clock := context.get("mhz_per_cpu"), int | float):
             known["ghz_per_cpu"] = round(clock / 1000, 1)
+        if isinstance(devices := context.get("devices"), list):  # NVBench's GPUs
+            known["devices"] = [d.get("name") for d in devices if isinstance(d, dict)]
     return Environment(json.dumps(known, sort_keys=True))
 
 

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from sqlalchemy import event, select
 
 import histories
-from triphase import history_noise, history_query, history_runs, history_store, history_tables
+from triphase import (
+    history_detect,
+    history_noise,
+    history_query,
+    history_runs,
+    history_store,
+    history_tables,
+)
+from triphase.history_calibration import stored_limit
 from triphase.history_db import reading, writing
 from triphase.track_errors import BadInput
 
@@ -31,11 +39,12 @@ def thirty_runs(tmp_path_factory):
     stepped = histories.step(RUNS, 15)
     steady = histories.step(RUNS, RUNS, before=2e-3)
     runs = []
-    for day in range(RUNS):
-        times = {"stepped": stepped[day]}
-        if day % 7 != 3:
-            times["steady"] = None if day % 11 == 5 else steady[day]
-        runs.append(parsed(folder, day, times, commit=f"c{day}"))
+    for i in range(RUNS):
+        day = i if i < 20 else 20 + (i - 20) // 2  # from then on, two runs at each time
+        times = {"stepped": stepped[i]}
+        if i % 7 != 3:
+            times["steady"] = None if i % 11 == 5 else steady[i]
+        runs.append(parsed(folder, day, times, commit=f"c{i}"))
     return runs
 
 
@@ -130,6 +139,19 @@ def test_adding_run_by_run_over_several_levels_gives_what_adding_all_gives(tmp_p
     assert dump(tmp_path / "parts.db") == whole
 
 
+def test_of_two_runs_at_one_time_the_first_by_id_makes_a_change_clear(tmp_path):
+    times = histories.step(40, 25)
+    (change,) = history_detect.changes(times, stored_limit())
+    runs = [parsed(tmp_path, day, {"k": times[day]}) for day in range(change.found_at)]
+    at = change.found_at
+    twins = [parsed(tmp_path, at, {"k": times[at]}, commit=commit) for commit in ("x", "y")]
+    first, second = sorted(twins, key=lambda run: run.id)
+    add(tmp_path / "h.db", *runs, second)
+    add(tmp_path / "h.db", first)
+    _, (found,) = dump(tmp_path / "h.db")
+    assert found["clear_since_commit"] == first.commit
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -147,6 +169,13 @@ def test_another_host_begins_a_new_series(tmp_path, key, value):
     )
     rows, _ = dump(tmp_path / "h.db")
     assert len({row["environment"] for row in rows}) == 2
+
+
+def test_another_gpu_begins_a_new_series():
+    first, second = ({"devices": [{"name": name, "id": 0}]} for name in ("H100", "H200"))
+    assert history_runs.environment_of(first) != history_runs.environment_of(second)
+    later = {"devices": [{"name": "H100", "id": 1}]}
+    assert history_runs.environment_of(first) == history_runs.environment_of(later)
 
 
 def test_a_clock_that_wavers_is_the_same_host(tmp_path):
