@@ -30,6 +30,7 @@ from triphase.gate import SCREENING, VERDICTS
 from triphase.gate_calibration import calibration_path, equal_pairs
 from triphase.gate_pairs import Record, read_record, write_record
 from triphase.gate_processes import Pairs
+from triphase.prose import percent
 from triphase.track_arguments import (
     add_budget,
     add_floor,
@@ -151,10 +152,10 @@ def render(document: dict[str, Any]) -> str:
     lines = [
         f"{document['pairs']} pairs of equal binaries, {len(noise)} kernels, "
         f"{document['process_s']:.3g} s a process.",
-        f"One pair differs by {np.median(deviations):.1%} (standard deviation, the median over "
-        f"kernels; the worst {deviations.max():.1%});",
-        f"twelve pairs show up to {np.median(noise):.1%} in 99 % of runs (the worst kernel "
-        f"{noise.max():.1%}). ab asks for more than that, and than its floor.",
+        f"One pair differs by {percent(np.median(deviations), 1)} (standard deviation, the median "
+        f"over kernels; the worst {percent(deviations.max(), 1)});",
+        f"twelve pairs show up to {percent(np.median(noise), 1)} in 99 % of runs (the worst kernel "
+        f"{percent(noise.max(), 1)}). ab asks for more than that, and than its floor.",
         "",
     ]
     if not document["false_alarms"]:
@@ -162,11 +163,11 @@ def render(document: dict[str, Any]) -> str:
             f"A budget of {document['ab_budget_s']:g} s has no room for ab's first look here."
         )
     for name, rates in document["false_alarms"].items():
-        slower = rates["slower"]
+        rate, low, high = (percent(value, 2) for value in rates["slower"].values())
+        faster = percent(rates["faster"]["rate"], 2)
         lines.append(
-            f"False alarms of ab, {name.replace('_', ' ')}: {slower['rate']:.2%} of runs "
-            f"(95 %: {slower['low']:.2%} … {slower['high']:.2%}) call a kernel slower; "
-            f"{rates['faster']['rate']:.2%} call one faster."
+            f"False alarms of ab, {name.replace('_', ' ')}: {rate} of runs (95 %: {low} … {high}) "
+            f"call a kernel slower; {faster} call one faster."
         )
     lines.append(f"Drawn: {document['trials']} runs of {document['ab_budget_s']:g} s.")
     return "\n".join([*lines, f"The pairs are in {document['file']}."])

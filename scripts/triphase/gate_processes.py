@@ -47,7 +47,7 @@ class Pairs:
         self.filters = True
         self.lost: dict[str, tuple[str, str]] = {}  # kernel: the side that had no time, and why
         self.files = {side: _identity(command[0]) for side, command in commands.items()}
-        self.listed: list[str] = []  # the benchmarks that the base registers, once they are needed
+        self.listed: list[str] | None = None  # what the base registers, once it is needed
         self.overhead = 1.0  # of filtered processes: real time over the share of their kernels
         self.began = clock()
         self.unused: list[dict[str, dict[str, float]]] = []  # pairs that no look has had yet
@@ -132,11 +132,12 @@ class Pairs:
         """The value of the flag; None where all kernels are wanted, or it cannot be used."""
         if not self.filters or names is None or len(names) == self.shape[1]:
             return None
-        if not self.listed:
+        if self.listed is None:
             # All of them, whatever filter the flags for both have: ours comes after it and counts.
             ask = ["--benchmark_filter=all", "--benchmark_list_tests=true"]
             listing = run([*self.commands["base"], *ask])
-            self.listed = listing.out.split("\n") if listing.code == 0 else self.record.kernels
+            names_listed = [line for line in listing.out.splitlines() if line]
+            self.listed = self.record.kernels if listing.code else names_listed
         pattern = filter_of({registered(name, self.listed) for name in names}, self.listed)
         return pattern if len(pattern) <= LONGEST_FILTER else None
 

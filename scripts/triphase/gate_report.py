@@ -18,6 +18,7 @@ import numpy as np
 
 from triphase import gate
 from triphase.gate import Decision, Floats
+from triphase.prose import percent
 from triphase.track_rows import RAN, Run
 
 LARGE = 2.5  # times the floor: a slowdown that an inconclusive kernel must exclude
@@ -128,7 +129,7 @@ def table(rows: Rows, listed: Rows, *, markdown: bool = False) -> str:
             _percent(row["change"]),
             _interval(row),
             str(row["pairs"]),
-            "nothing" if row["smallest_visible"] is None else f"{row['smallest_visible']:.1%}",
+            "nothing" if row["smallest_visible"] is None else percent(row["smallest_visible"], 1),
             _verdict(row, markdown) + (f" ({row['note']})" if row["note"] else ""),
         ]
         for row in ordered
@@ -166,7 +167,7 @@ def _verdict(row: Mapping[str, Any], markdown: bool) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "?" if value is None else f"{value:+.1%}"
+    return "?" if value is None else f"{100 * value:+.1f} %"
 
 
 def _interval(row: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ import altair as alt
 import polars as pl
 
 from triphase import charts
+from triphase.prose import percent
 
 LEFT_OUT = ("ab, not calibrated",)  # beside ab it would hide it; power.md has it
 WIDTH, HEIGHT = 220, 200
@@ -24,7 +25,7 @@ def build(document: Mapping[str, Any]) -> alt.TopLevelMixin:
         [
             {
                 "rule": row["rule"],
-                "noise": f"noise {row['pair_sd']:.1%}",
+                "noise": f"noise {percent(row['pair_sd'], 1)}",
                 "budget": f"{budget / 60:g} minutes",
                 "effect": row["effect"],
                 "rate": row["rate"],

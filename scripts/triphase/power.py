@@ -17,7 +17,7 @@ import concurrent.futures
 import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from triphase.gate_calibration import equal_pairs
 from triphase.gate_pairs import read_record
 from triphase.gate_report import grid
 from triphase.power_rules import REPETITIONS, RULES
+from triphase.prose import percent
 from triphase.track_arguments import add_floor, whole
 from triphase.track_errors import BadInput
 
@@ -224,15 +225,16 @@ def markdown(document: dict[str, Any]) -> str:
         "",
         f"## Nothing has changed: runs with an alarm, of {alarms[0]['trials']}",
         "",
-        *_rates_table(alarms, "pair_sd", "noise {:.1%}", "{rate:.2%} ({low:.2%} to {high:.2%})"),
+        *_rates_table(alarms, "pair_sd", lambda x: f"noise {percent(x, 1)}", _with_interval),
     ]
     for deviation in DEVIATIONS:
         found = [row for row in rows if row["effect"] and row["pair_sd"] == deviation]
         lines += [
             "",
-            f"## Noise {deviation:.1%}: runs that name the slowed kernel, of {found[0]['trials']}",
+            f"## Noise {percent(deviation, 1)}: runs that name the slowed kernel, "
+            f"of {found[0]['trials']}",
             "",
-            *_rates_table(found, "effect", "slower by {:.0%}", "{rate:.1%}"),
+            *_rates_table(found, "effect", lambda x: f"slower by {percent(x)}", _rate_alone),
         ]
     return "\n".join([*lines, ""])
 
@@ -243,10 +245,22 @@ def _label(row: dict[str, Any]) -> str:
     )
 
 
-def _rates_table(rows: list[dict[str, Any]], key: str, title: str, cell: str) -> list[str]:
+def _with_interval(row: dict[str, Any]) -> str:
+    rate, low, high = (percent(row[key], 2) for key in ("rate", "low", "high"))
+    return f"{rate} ({low} to {high})"
+
+
+def _rate_alone(row: dict[str, Any]) -> str:
+    return percent(row["rate"], 1)
+
+
+def _rates_table(
+    rows: list[dict[str, Any]], key: str, title: Callable[[float], str],
+    cell: Callable[[dict[str, Any]], str],
+) -> list[str]:  # fmt: skip
     columns = sorted({row[key] for row in rows})
-    by = {(row["label"], row[key]): cell.format(**row) for row in rows}
+    by = {(row["label"], row[key]): cell(row) for row in rows}
     labels = sorted({row["label"] for row in rows}, key=lambda label: (label[:2] != "ab", label))
     body = [[label, *(by[label, column] for column in columns)] for label in labels]
-    header = ["rule", *(title.format(column) for column in columns)]
+    header = ["rule", *(title(column) for column in columns)]
     return grid(header, body, markdown=True, right=range(1, len(header)))

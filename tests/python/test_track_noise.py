@@ -273,7 +273,7 @@ def test_recorded_pairs_are_judged_without_a_binary(tmp_path, capsys):
     assert track.main(words) == 0
     out = capsys.readouterr().out
     assert out.startswith("40 pairs of equal binaries, 3 kernels, 1 s a process.")
-    assert "False alarms of ab, calibrated: 0.00% of runs (95 %: 0.00% … 3.62%)" in out
+    assert "False alarms of ab, calibrated: 0.00 % of runs (95 %: 0.00 % … 3.62 %)" in out
     with pytest.raises(BadInput, match="expected no flags"):
         track.main([*words, "--", "--threads=1"])
 
