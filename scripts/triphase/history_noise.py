@@ -21,7 +21,7 @@ from sqlalchemy import Connection, select, update
 from triphase.history_calibration import SERIES, fitted, to_json
 from triphase.history_detect import WINDOW
 from triphase.history_store import BEGINNING, detect_from, since
-from triphase.history_tables import changes, environments, points, runs, series
+from triphase.history_tables import STANDS, changes, environments, points, runs, series
 
 FEWEST_SERIES = 20  # with fewer, the share that the rate speaks of is a handful
 FEWEST_RUNS = 60
@@ -72,7 +72,9 @@ def residuals(
     seen = since(chosen, BEGINNING, WINDOW)
     starts = defaultdict(set)
     if unchanged is None:
-        for series_id, *run in connection.execute(known.where(columns.series_id.in_(chosen))):
+        for series_id, *run in connection.execute(
+            known.where(columns.series_id.in_(chosen), STANDS)
+        ):
             starts[series_id].add(tuple(run))
     else:
         seen = seen.where(points.c.run_id.in_(select(runs.c.id).where(runs.c.label == unchanged)))

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select
 
 from triphase.history_runs import iso_time
-from triphase.history_tables import changes, environments, points, runs, series
+from triphase.history_tables import STANDS, changes, environments, points, runs, series
 from triphase.track_errors import BadInput
 
 Row = dict[str, Any]
@@ -75,7 +75,7 @@ def overview(connection: Connection) -> list[Row]:
         .order_by(series.c.name, environments.c.fingerprint, series.c.unit, points.c.run_id)
     )
     last_change: dict[int, float] = {}
-    by_time = select(changes.c.series_id, changes.c.ratio).order_by(changes.c.time)
+    by_time = select(changes.c.series_id, changes.c.ratio).where(STANDS).order_by(changes.c.time)
     for series_id, ratio in connection.execute(by_time):
         last_change[series_id] = percent(ratio)
     rows = {  # of two runs at one time, the last
@@ -165,6 +165,7 @@ def changes_of(connection: Connection, chosen: Select | None) -> list[Row]:
         .join(environments, environments.c.id == series.c.environment_id)
         .join(runs, runs.c.id == changes.c.run_id)
         .join(clear, clear.c.id == changes.c.found_run_id)
+        .where(STANDS)
         .order_by(series.c.name, environments.c.fingerprint, series.c.unit, changes.c.time)
     )
     if chosen is not None:

@@ -65,7 +65,7 @@ def changes_clear_at(connection: Connection, run_ids: set[int]) -> list[tuple[st
     found = (
         select(db.series.c.name, db.changes.c.ratio)
         .join_from(db.changes, db.series, db.series.c.id == db.changes.c.series_id)
-        .where(db.changes.c.found_run_id.in_(run_ids))
+        .where(db.changes.c.found_run_id.in_(run_ids), db.STANDS)
         .order_by(db.series.c.name, db.changes.c.time)
     )
     return [tuple(row) for row in connection.execute(found)]

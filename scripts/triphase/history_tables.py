@@ -24,6 +24,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    or_,
 )
 
 VERSION = 1  # of these tables; counted up by whoever changes them
@@ -106,3 +107,7 @@ changes = Table(
     Column("ratio_high", Float(53), nullable=False),
     sqlite_with_rowid=False,
 )
+
+# Later runs may take a change back: then its interval holds no change, and it is not spoken of. The
+# level that began with it is still where reading went on.
+STANDS = or_(changes.c.ratio_low > 1, changes.c.ratio_high < 1)

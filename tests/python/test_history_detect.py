@@ -51,7 +51,7 @@ def test_fewer_runs_than_the_minimum_say_nothing():
     assert changes([1e-3] * 5 + [1.0] * (MIN_RUNS - 6), LIMIT) == []
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=12)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 79), st.floats(0.8, 1.3))
 def test_going_on_with_a_series_finds_what_reading_it_whole_finds(seed, read, ratio):
     noise = calibration.ar1(np.random.default_rng(seed), 0.3, 80)
@@ -65,7 +65,7 @@ def test_going_on_with_a_series_finds_what_reading_it_whole_finds(seed, read, ra
     assert known + moved == whole
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=12)
 @given(st.floats(1e-9, 1e3))
 def test_evidence_does_not_depend_on_the_unit(scale):
     logs = np.log(histories.step(30, 20))
@@ -96,10 +96,10 @@ def test_the_interval_of_a_size_holds_the_true_step(correlation):
 
 @pytest.fixture(scope="module")
 def unchanged() -> dict[float, np.ndarray]:
-    """The strongest evidence of 80 series of 100 runs without a change, by their correlation."""
+    """The strongest evidence of 60 series of 100 runs without a change, by their correlation."""
     return {
         correlation: np.array(
-            [calibration.strongest(x) for x in calibration.model_series(correlation, 80, 1)]
+            [calibration.strongest(x) for x in calibration.model_series(correlation, 60, 1)]
         )
         for correlation in (0.5, 0.8)
     }
@@ -108,7 +108,7 @@ def unchanged() -> dict[float, np.ndarray]:
 def own_limit(correlation: float) -> Limit:
     """Calibrated on a history of unchanged code: 100 kernels in 100 runs, none of the tested."""
     recorded = calibration.model_series(correlation, 100, 2)
-    return calibration.fitted([x - np.median(x) for x in recorded], 80)
+    return calibration.fitted([x - np.median(x) for x in recorded], 100)
 
 
 def test_nominal_p_values_find_changes_in_most_series_without_one():
@@ -134,7 +134,7 @@ def test_a_limit_from_own_noise_has_the_stated_rate(unchanged, correlation):
 
 
 def test_the_stored_limit_is_exceeded_by_about_its_rate_of_the_series_it_was_made_from():
-    series = calibration.model_series(calibration.CORRELATION, 60, calibration.SEED)
+    series = calibration.model_series(calibration.CORRELATION, 25, calibration.SEED)
     exceeded = np.mean([calibration.strongest(x) > LIMIT.strength for x in series])
     assert (LIMIT.rate, LIMIT.horizon) == (calibration.RATE, calibration.HORIZON)
     assert 0 < exceeded <= 0.10
@@ -149,10 +149,10 @@ def test_a_series_shows_a_change_exactly_if_its_strongest_evidence_exceeds_the_l
 
 
 def test_a_limit_is_the_strength_that_the_rate_exceeds():
-    series = calibration.model_series(0.0, 20, 5)
+    series = calibration.model_series(0.0, 8, 5)
     strengths = [calibration.strongest(x) for x in series]
     limit = calibration.limit_from(series, 0.25)
-    assert sum(strength > limit.strength for strength in strengths) == 5
+    assert sum(strength > limit.strength for strength in strengths) == 2
 
 
 def test_a_limit_survives_being_stored():

@@ -50,9 +50,7 @@ def test_every_series_has_a_panel_and_every_change_its_size_and_commit(place):
     assert "time (ms)" in spec
 
 
-@pytest.mark.parametrize(
-    ("form", "start"), [("png", b"\x89PNG"), ("svg", b"<svg"), ("html", b"<!DOC")]
-)
+@pytest.mark.parametrize(("form", "start"), [("png", b"\x89PNG"), ("svg", b"<svg")])
 def test_a_plot_is_written_in_the_format_of_its_name(place, tmp_path, form, start):
     out = tmp_path / f"speed.{form}"
     assert track.run_main(["plot", "--kernel", "*", "--out", str(out), "--db", str(place)]) == 0

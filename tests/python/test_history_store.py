@@ -110,6 +110,20 @@ def test_the_change_is_that_of_the_step(tmp_path, thirty_runs):
     assert change["ci95_low_percent"] < 10 < change["ci95_high_percent"]
 
 
+def test_a_change_that_later_runs_took_back_is_not_spoken_of(tmp_path, thirty_runs):
+    place = tmp_path / "h.db"
+    add(place, *thirty_runs)
+    assert len(dump(place)[1]) == 1
+    with writing(str(place)) as connection:
+        connection.execute(history_tables.changes.update().values(ratio_low=0.99, ratio_high=1.2))
+        assert history_store.changes_clear_at(connection, {run.id for run in thirty_runs}) == []
+    assert dump(place)[1] == []
+    with reading(str(place)) as connection:
+        assert [row["last_change_percent"] for row in history_query.overview(connection)] == (
+            [None, None]
+        )
+
+
 @settings(deadline=None, max_examples=12)
 @given(order=st.randoms(use_true_random=False), cuts=st.sets(st.integers(1, RUNS - 1), max_size=6))
 def test_runs_added_in_any_order_and_any_groups_give_the_same_history(
