@@ -120,6 +120,14 @@ def test_a_change_within_the_floor_is_no_slowdown(tmp_path, capsys):
     assert run(tmp_path, capsys, base, new, "--floor=5%")[0] == 0
 
 
+def test_many_kernels_need_more_evidence_than_one(tmp_path, capsys):
+    few = {"k": [100, 101, 102, 103]}
+    new = {"k": [110, 111, 112, 113]}  # p = 2/70
+    assert verdicts(run(tmp_path, capsys, few, new)[1])["k"] == "slower"
+    others = {f"other{at}": draws(100) for at in range(9)}
+    assert verdicts(run(tmp_path, capsys, few | others, new | others)[1])["k"] == "inconclusive"
+
+
 def test_single_times_are_inconclusive(tmp_path, capsys):
     code, document = run(tmp_path, capsys, {"k": [100]}, {"k": [200]})
     assert code == 3

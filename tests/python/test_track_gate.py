@@ -134,15 +134,19 @@ def test_the_smallest_visible_effect():
 
 
 class Constructed:
-    """A gate.Source of given pairs. screening, confirming: [kernels, pairs] or a level for each.
+    """A gate.Source that measures a level for each kernel, in screening and in confirming.
 
     Notes what it was asked for: (stage, kernels, pairs).
     """
 
-    def __init__(self, screening, confirming=None, *, most=1000, interrupted_at=None):
+    def __init__(
+        self, screening, confirming=None, *, most=1000, interrupted_at=None, fresh_spread=0.001
+    ):
         self.given = {"screening": screening, "confirming": confirming or screening}
         self.shape = (1, len(screening))
         self.most, self.interrupted_at = most, interrupted_at
+        # An interval of no width would tell too much.
+        self.spread = {"screening": 0.001, "confirming": fresh_spread}
         self.asked: list[tuple[str, list[int], int]] = []
         self.used = dict.fromkeys(self.given, 0)
         self.rng = np.random.default_rng(0)
@@ -156,7 +160,7 @@ class Constructed:
         if self.interrupted_at is not None:
             pairs = min(pairs, self.interrupted_at)
         levels = np.array(self.given[stage], float)
-        wiggle = np.linspace(-0.001, 0.001, pairs)  # an interval of no width would tell too much
+        wiggle = self.spread[stage] * np.linspace(-1, 1, pairs)
         return (levels[:, None] + wiggle)[None]
 
 
@@ -190,6 +194,12 @@ def test_a_slowdown_that_fresh_pairs_do_not_confirm_stays_open_and_is_looked_at_
 def test_fresh_pairs_must_exceed_the_floor_too():
     assert decide(Constructed([UP], [math.log(1.019)])).verdict[0, 0] == INCONCLUSIVE
     assert decide(Constructed([UP], [math.log(1.022)])).verdict[0, 0] == SLOWER
+
+
+def test_fresh_pairs_of_both_signs_confirm_nothing():
+    decision = decide(Constructed([UP], most=24, fresh_spread=0.5))
+    assert decision.verdict[0, 0] == INCONCLUSIVE
+    assert decision.unconfirmed[0, 0]
 
 
 def test_what_is_within_the_floor_is_the_same_however_significant():

@@ -83,6 +83,7 @@ def test_the_simulation_writes_its_rates_a_table_and_a_plot(tmp_path, monkeypatc
     assert rate["ab", 0.0] == 0
     assert rate["ab", 0.05] == 1
     assert rate["compare.py", 0.0] > 0.1
+    assert rate["compare.py", 0.05] == 1
     assert rate["threshold 10 %", 0.05] == 0
     text = (tmp_path / "p" / "power.md").read_text()
     assert "| ab, 2 min |" in text
