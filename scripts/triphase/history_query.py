@@ -15,12 +15,10 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select
 
 from triphase.history_runs import iso_time
-from triphase.history_tables import STANDS, changes, environments, points, runs, series
+from triphase.history_tables import STANDS, among, changes, environments, points, runs, series
 from triphase.track_errors import BadInput
 
 Row = dict[str, Any]
-
-WILDCARDS = "*?["
 
 
 def chosen_series(connection: Connection, pattern: str | None) -> Select | None:
@@ -33,11 +31,11 @@ def chosen_series(connection: Connection, pattern: str | None) -> Select | None:
     exact = select(series.c.id).where(series.c.name == pattern)
     if connection.scalar(exact.limit(1)) is not None:
         return exact
-    names = set(connection.scalars(select(series.c.name)))
-    if any(sign in pattern for sign in WILDCARDS):
-        matching = sorted(name for name in names if fnmatchcase(name, pattern))
-        if matching:
-            return select(series.c.id).where(series.c.name.in_(matching))
+    known = connection.execute(select(series.c.id, series.c.name)).all()
+    matching = [id_ for id_, name in known if fnmatchcase(name, pattern)]
+    if matching:
+        return select(series.c.id).where(among(series.c.id, matching))
+    names = {name for _, name in known}
     near = difflib.get_close_matches(pattern, sorted(names)[:2000], n=1, cutoff=0)
     raise BadInput(
         f"--kernel: expected one of {len(names)} kernels, found none that matches {pattern!r}"

@@ -46,7 +46,7 @@ class Added(NamedTuple):
 def add(connection: Connection, runs: Sequence[HistoryRun]) -> Added:
     """Stores the runs that are not there yet, and the change points of their series."""
     ids = [run.id for run in runs]
-    there = set(connection.scalars(select(db.runs.c.id).where(db.runs.c.id.in_(ids))))
+    there = set(connection.scalars(select(db.runs.c.id).where(db.among(db.runs.c.id, ids))))
     new = {run.id: run for run in runs if run.id not in there}
     unknown = []
     for environment, group in _by_environment(new.values()).items():
@@ -65,7 +65,7 @@ def changes_clear_at(connection: Connection, run_ids: set[int]) -> list[tuple[st
     found = (
         select(db.series.c.name, db.changes.c.ratio)
         .join_from(db.changes, db.series, db.series.c.id == db.changes.c.series_id)
-        .where(db.changes.c.found_run_id.in_(run_ids), db.STANDS)
+        .where(db.among(db.changes.c.found_run_id, run_ids), db.STANDS)
         .order_by(db.series.c.name, db.changes.c.time)
     )
     return [tuple(row) for row in connection.execute(found)]
@@ -85,7 +85,7 @@ def detect_from(
     )
     chosen = select(db.series.c.id).where(db.series.c.environment_id == environment_id)
     if touched is not None:
-        chosen = chosen.where(db.series.c.id.in_(touched))
+        chosen = chosen.where(db.among(db.series.c.id, touched))
     of_chosen = db.changes.c.series_id.in_(chosen)
     connection.execute(delete(db.changes).where(of_chosen, db.changes.c.found_time >= time))
     known: dict[int, list[Claim]] = defaultdict(list)
@@ -159,7 +159,7 @@ def _store_sizes(connection: Connection, claims: dict[int, list[Claim]], time: i
     A size rests on a window on each side of its change, and ends at the next one, which lies at
     most a window before `time`.
     """
-    chosen = select(db.series.c.id).where(db.series.c.id.in_(claims))
+    chosen = select(db.series.c.id).where(db.among(db.series.c.id, claims))
     rows = []
     for series_id, seen in _read(connection, since(chosen, time, 3 * detect.WINDOW)):
         place = {key: i for i, (key, _) in enumerate(seen)}

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 import histories
 from test_history_robust import command, refused, run_track
-from triphase import history_query, track
+from triphase import history_query, history_tables, track
 from triphase.history_db import reading, writing
 
 
@@ -130,6 +131,13 @@ def test_questions_cannot_change_a_history(place, files):
     add(place, *files[:2])
     with pytest.raises(Exception, match="read-only transaction"), reading(place) as connection:
         connection.exec_driver_sql("DELETE FROM samples")
+
+
+def test_more_kernels_than_a_statement_may_have_parameters_can_be_asked_for(place, files):
+    add(place, *files[:2])
+    ids = history_tables.among(history_tables.series.c.id, range(70_000))  # PostgreSQL: 65535
+    with reading(place) as connection:
+        assert len(connection.scalars(select(history_tables.series.c.name).where(ids)).all()) == 2
 
 
 def test_another_programs_database_is_refused_and_untouched(place, files):
