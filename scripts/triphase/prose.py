@@ -23,5 +23,5 @@ def plain(value: float) -> str:
     return f"{value:z.2f}" if abs(value) >= 0.1 or value == 0 else f"{value:.2g}"
 
 
-def percent(share: float) -> str:
-    return f"{100 * share:z.0f} %"
+def percent(share: float, decimals: int = 0) -> str:
+    return f"{100 * share:z.{decimals}f} %"

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Did a kernel get slower from one binary to another? Measures both in turns, and says so.
+
+  scripts/track ab --base OLD/triphase_kernels --new NEW/triphase_kernels [-- FLAGS FOR BOTH]
+
+Any program with Google Benchmark's flags serves. Kernels that look slower (or faster) are measured
+once more, alone, and count only if that confirms it. How it decides: scripts/triphase/gate.py.
+Verdicts: slower, faster; same (the interval lies within the floor); inconclusive (what is left).
+
+Exit codes: 0 no slowdown; 1 a kernel is slower, or fails with the new binary alone; 2 bad usage or
+a binary that fails; 3 inconclusive, where a slowdown of 2.5 times the floor cannot be excluded or a
+kernel has no time any more; 130 or 143 interrupted, with the results so far.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from triphase import gate, gate_report
+from triphase.gate_calibration import Noise, find_noise
+from triphase.gate_pairs import write_record
+from triphase.gate_processes import Pairs
+from triphase.track_arguments import (
+    add_budget,
+    add_floor,
+    add_format,
+    add_noise,
+    check_writable,
+    program,
+)
+from triphase.track_errors import BadInput, Stopped
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "scripts/track ab --base BINARY --new BINARY [options] [-- FLAGS FOR BOTH]"
+    parser.add_argument("--base", type=program, required=True, metavar="BINARY")
+    parser.add_argument("--new", type=program, required=True, metavar="BINARY")
+    add_budget(parser, "2m")
+    add_floor(parser)
+    add_noise(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="keeps every time and verdict")
+    add_format(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    check_writable(options.out)
+    commands = {side: [getattr(options, side), *options.flags] for side in ("base", "new")}
+    progress = Progress()
+    with tempfile.TemporaryDirectory(prefix="triphase-ab-") as scratch:
+        pairs = Pairs(commands, Path(scratch), options.budget, say=progress)
+        document: dict[str, Any] = {}
+        try:
+            document = judge(pairs, options)
+        except Stopped as stopped:
+            pairs.stopped = stopped.code
+        finally:
+            progress.end()
+            if options.out is not None and pairs.record.processes:
+                write_record(options.out, pairs.record, settings=settings(options), **document)
+    if document:
+        print(render(document, options.format))
+    if pairs.stopped:
+        kept = f"; what was measured is in {options.out}" if options.out else ""
+        print(f"track: interrupted{kept}", file=sys.stderr)
+        return pairs.stopped
+    return document["exit_code"]
+
+
+def judge(pairs: Pairs, options: argparse.Namespace) -> dict[str, Any]:
+    """Measures and decides; the verdicts as they stand in the file, with the exit code."""
+    first = start(pairs, options.budget)
+    kernels = pairs.record.kernels
+    noise = find_noise(pairs.record.context, kernels, options.noise)
+    decision = gate.decide(pairs, first, options.floor, noise.noise)
+    limits = gate_report.thresholds(noise.noise, decision.screened[0], len(kernels))
+    visible = [
+        gate.smallest_visible(width, count, len(kernels), max(options.floor, limit))
+        for width, count, limit in zip(decision.width[0], decision.screened[0], limits, strict=True)
+    ]
+    times = {side: run.times for side, run in pairs.runs.items()}
+    rows = gate_report.kernel_rows(kernels, times, decision, visible, limits)
+    for row in rows:
+        if row["verdict"] == "failed":
+            row["failed_with"], row["note"] = pairs.lost[row["kernel"]]
+    listed = gate_report.not_compared(pairs.runs["base"], pairs.runs["new"])
+    return {
+        "rows": rows,
+        "not_compared": listed,
+        "summary": gate_report.summary(rows, listed),
+        "measured": f"{describe(pairs)}. {known(noise, len(kernels))}",
+        "exit_code": gate_report.exit_code(rows, listed, options.floor),
+    }
+
+
+def start(pairs: Pairs, budget_s: float) -> int:
+    """Measures the first pair; how many there shall be before the first look."""
+    pairs.say("first pair, all kernels")
+    pairs.pilot()
+    kernels = len(pairs.record.kernels)
+    if not kernels:
+        raise BadInput("--base and --new: expected a kernel with a time on both sides, found none")
+    first = gate.first_look(kernels, pairs.pair_s, budget_s)
+    if not first:
+        least = gate.least_pairs(kernels)
+        needed = math.ceil(least * pairs.pair_s / (1 - gate.RESERVE) * 1.1)
+        raise BadInput(
+            f"--budget: expected {needed}s or more, as {kernels} kernels need {least} pairs of "
+            f"{pairs.pair_s:.3g} s; found {budget_s:g}s. Give more time, or select kernels "
+            "with -- --benchmark_filter=REGEX"
+        )
+    return first
+
+
+def describe(pairs: Pairs) -> str:
+    ran = len(pairs.record.processes)
+    alone = sum(process.stage == gate.CONFIRMING for process in pairs.record.processes)
+    confirming = f", {alone} of them to confirm" if alone else ""
+    return f"{ran} processes{confirming}, in {pairs.elapsed_s:.0f} s"
+
+
+def known(noise: Noise, kernels: int) -> str:
+    return gate_report.noise_line(noise.known, kernels, str(noise.source) if noise.source else None)
+
+
+def settings(options: argparse.Namespace) -> dict[str, Any]:
+    return {"budget_s": options.budget, "floor": options.floor, "levels": gate.LEVEL}
+
+
+def render(document: dict[str, Any], form: str) -> str:
+    if form == "json":
+        return json.dumps(document, indent=1, allow_nan=False)
+    table = gate_report.table(
+        document["rows"], document["not_compared"], markdown=form == "markdown"
+    )
+    return "\n".join(["", table, "", f"{document['summary']}.", document["measured"]])
+
+
+class Progress:
+    """One line on stderr that is written over; on no terminal, a line a stage."""
+
+    def __init__(self) -> None:
+        self.live = sys.stderr.isatty()
+        self.last = ""
+
+    def __call__(self, text: str) -> None:
+        if self.live:
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+        elif (stage := text.split(":")[0]) != self.last:
+            print(f"track: {stage}", file=sys.stderr, flush=True)
+            self.last = stage
+
+    def end(self) -> None:
+        if self.live:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Shows the change points of the history: at which run a kernel's level moved, and how far.
+
+The first run after the change is named. percent is the step from the median before to the median
+after, negative where it got faster, with its 95 % interval. Changes were found as runs were added.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from triphase.history_output import add_db, add_format, add_kernel, formatted
+
+COLUMNS = (
+    "kernel",
+    "environment",
+    "time",
+    "commit",
+    "from_s",
+    "to_s",
+    "percent",
+    "ci95_low_percent",
+    "ci95_high_percent",
+    "clear_since",
+)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_kernel(parser)
+    add_format(parser)
+    add_db(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from triphase import history_query as query
+    from triphase.history_db import reading
+
+    with reading(options.db) as connection:
+        rows = query.changes_of(connection, query.chosen_series(connection, options.kernel))
+    if rows or options.format != "table":
+        sys.stdout.write(formatted(rows, options.format, COLUMNS))
+    else:
+        print("no change")
+    return 0

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Draws the history of kernels: each run with its interval, the levels, and where they changed."""
+
+from __future__ import annotations
+
+import argparse
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from triphase.history_output import UNITS, add_db, add_kernel
+from triphase.track_errors import BadInput
+
+if TYPE_CHECKING:
+    import altair as alt
+
+FORMATS = ("png", "svg", "html")
+MOST_SERIES = 12  # in one picture
+
+Row = dict[str, Any]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_kernel(parser, required=True)
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help=f"ends with .{', .'.join(FORMATS)}"
+    )
+    add_db(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    form = options.out.suffix.removeprefix(".")
+    if form not in FORMATS:
+        raise BadInput(
+            f"--out: expected a file that ends with .{', .'.join(FORMATS)}, found {options.out}"
+        )
+    from triphase import charts
+    from triphase import history_query as query
+    from triphase.history_db import reading
+
+    with reading(options.db) as connection:
+        chosen = query.chosen_series(connection, options.kernel)
+        rows = query.history(connection, chosen)
+        changes = query.changes_of(connection, chosen)
+    for path in charts.save(build(rows, changes), options.out.with_suffix(""), (form,)):
+        print(path)
+    return 0
+
+
+def build(rows: list[Row], changes: list[Row]) -> alt.TopLevelMixin:
+    """A panel for each series, from what `history` and `changes` say of them."""
+    import altair as alt
+
+    from triphase import charts
+    from triphase.history_query import kernels
+
+    ran = [row for row in rows if row["median_s"] is not None]
+    panels = kernels(ran)
+    if not panels:
+        raise BadInput("--kernel: expected runs with a time, found none that ran")
+    if len(panels) > MOST_SERIES:
+        raise BadInput(
+            f"--kernel: expected at most {MOST_SERIES} series in one picture, found {len(panels)}"
+        )
+
+    def of(some: list[Row], panel: tuple[str, str]) -> list[Row]:
+        return [row for row in some if (row["kernel"], row["environment"]) == panel]
+
+    drawn = [
+        _panel(of(ran, panel), of(changes, panel)).properties(
+            title=alt.TitleParams(
+                panel[0], subtitle=f"environment {panel[1]}", anchor="start", fontSize=14
+            )
+        )
+        for panel in panels
+    ]
+    key = "marks: runs with their 95 % intervals; lines: levels (medians); dashed: change points"
+    first, last = min(row["time"] for row in ran), max(row["time"] for row in ran)
+    heading = "History of kernels" if len(panels) > 1 else "History of a kernel"
+    return charts.titled(
+        alt.vconcat(*drawn, spacing=28), heading, [key, f"{first[:10]} to {last[:10]}, UTC"]
+    )
+
+
+def levels(rows: list[Row], changes: list[Row]) -> list[Row]:
+    """From when to when a level lasted, and the median of its runs; one more than changes."""
+    starts = ["", *(change["time"] for change in changes), "~"]  # before and after any ISO time
+    found = []
+    for start, end in pairwise(starts):
+        within = [row for row in rows if start <= row["time"] < end]
+        if within:
+            seconds = median(row["median_s"] for row in within)
+            found.append({"start": within[0]["time"], "end": within[-1]["time"], "level": seconds})
+    return found
+
+
+def _panel(rows: list[Row], changes: list[Row]) -> alt.LayerChart:
+    import altair as alt
+    import polars as pl
+
+    from triphase import charts
+
+    highest = max(row["ci95_high_s"] or row["median_s"] for row in rows)
+    unit, size = next((u for u in UNITS if highest >= u[1]), UNITS[-1])
+    runs = pl.DataFrame(
+        [
+            {
+                "time": row["time"],
+                "value": row["median_s"] / size,
+                "low": (row["ci95_low_s"] or row["median_s"]) / size,
+                "high": (row["ci95_high_s"] or row["median_s"]) / size,
+                "commit": row["commit"] or "",
+            }
+            for row in rows
+        ]
+    )
+    lasted = pl.DataFrame([{**x, "level": x["level"] / size} for x in levels(rows, changes)])
+    moved = pl.DataFrame(
+        [
+            {
+                "time": change["time"],
+                "text": f"{change['percent']:+.1f} % {(change['commit'] or '')[:10]}".rstrip(),
+                "slower": change["percent"] > 0,
+            }
+            for change in changes
+        ],
+        schema={"time": pl.String, "text": pl.String, "slower": pl.Boolean},
+    )
+    low, high = runs["low"].min(), runs["high"].max()
+    room = max(high - low, 0.02 * high)  # a level line in the middle, where nothing ever moved
+    scale = alt.Scale(domain=[max(0, low - 0.1 * room), high + 0.22 * room], nice=False)
+    y_of = {name: alt.Y(f"{name}:Q", title=f"time ({unit})", scale=scale) for name in runs.columns}
+    x = alt.X("time:T", title=None, scale=alt.Scale(type="utc"), axis=_dates(rows))
+    colour = alt.condition("datum.slower", alt.value(charts.VERMILLION), alt.value(charts.GREEN))
+    base = alt.Chart(runs)
+    return alt.layer(
+        alt.Chart(moved).mark_rule(strokeDash=[5, 4], strokeWidth=1.5).encode(x=x, color=colour),
+        base.mark_rule(strokeWidth=1.5, color=charts.SKY).encode(x=x, y=y_of["low"], y2="high:Q"),
+        base.mark_point(filled=True, size=34, color=charts.BLUE, opacity=1).encode(
+            x=x, y=y_of["value"], tooltip=["time", "value", "low", "high", "commit"]
+        ),
+        alt.Chart(lasted)
+        .mark_rule(strokeWidth=2.5, color=charts.BLACK)
+        .encode(
+            x=alt.X("start:T", title=None, axis=_dates(rows)),
+            x2="end:T",
+            y=alt.Y("level:Q", title=f"time ({unit})"),
+        ),
+        alt.Chart(moved)
+        .mark_text(align="left", dx=6, baseline="top", fontSize=13, fontWeight="bold")
+        .encode(x=x, y=alt.value(4), text="text:N", color=colour),
+    ).properties(width=760, height=240)
+
+
+def _dates(rows: list[Row]) -> alt.Axis:
+    """Days, or minutes where all runs are of one day."""
+    import altair as alt
+
+    one_day = rows[0]["time"][:10] == rows[-1]["time"][:10]
+    form = "%H:%M" if one_day else "%Y-%m-%d"
+    return alt.Axis(format=form, tickCount=8, labelOverlap=True)

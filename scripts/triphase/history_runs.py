@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A results file as history keeps it: what ran where, when, at which commit. Knows no database.
+
+Series of two environments are never compared. An environment is the machine, the libraries and the
+threads, as the file tells them; where it does not, it is what Google Benchmark says of the host.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from triphase.track_errors import BadInput
+from triphase.track_rows import KernelRow
+from triphase.track_runs import read_run
+
+KEPT_SAMPLES = 64
+HOST_KEYS = ("host_name", "num_cpus", "library_build_type")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What a time depends on beside the code; two runs are of one if `description` is the same."""
+
+    description: str
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self.description.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One kernel in one run; times in seconds, None where it did not run or nothing is known."""
+
+    name: str
+    unit: str
+    status: str
+    reason: str | None
+    median_s: float | None
+    low_s: float | None
+    high_s: float | None
+    sample_count: int
+    samples_s: bytes
+
+
+@dataclass(frozen=True)
+class HistoryRun:
+    """A file's content, when it was measured (microseconds since 1970, UTC), and of which code."""
+
+    content_hash: str
+    environment: Environment
+    time: int
+    commit: str | None
+    label: str | None
+    points: list[Point]
+
+    @property
+    def id(self) -> int:
+        """The first 63 bits of the hash: the same wherever, and whenever, the file is added."""
+        return int(self.content_hash[:16], 16) >> 1
+
+
+def read(path: Path, time: str | None, commit: str | None, label: str | None) -> HistoryRun:
+    """A file for the history; BadInput where it cannot be read, or nothing tells when it ran."""
+    run = read_run(path)
+    ours = run.context.get("triphase")
+    ours = ours if isinstance(ours, dict) else {}
+    when = time or run.context.get("date")
+    if when is None:
+        raise BadInput(f"{path}: context.date: expected a time, found nothing: give --time")
+    return HistoryRun(
+        hashlib.sha256(path.read_bytes()).hexdigest(),
+        environment_of(run.context),
+        microseconds(str(when), "--time" if time else f"{path}: context.date"),
+        commit or _text(ours.get("commit")) or _text(run.context.get("commit")),
+        label or _text(ours.get("label")) or _text(run.context.get("label")),
+        [point_of(row) for row in run.rows],
+    )
+
+
+def environment_of(context: dict[str, Any]) -> Environment:
+    """Machine, libraries and threads; clocks to 0.1 GHz, since some hosts report today's clock."""
+    ours = context.get("triphase")
+    known: dict[str, Any]
+    if isinstance(ours, dict) and isinstance(ours.get("environment"), dict):
+        machine = ours["environment"].get("fingerprint", ours["environment"])
+        known = {"machine": machine, **{k: ours.get(k) for k in ("versions", "threads")}}
+    else:
+        known = {key: context[key] for key in HOST_KEYS if key in context}
+        if isinstance(clock := context.get("mhz_per_cpu"), int | float):
+            known["ghz_per_cpu"] = round(clock / 1000, 1)
+        if isinstance(devices := context.get("devices"), list):  # NVBench's GPUs
+            known["devices"] = [d.get("name") for d in devices if isinstance(d, dict)]
+    return Environment(json.dumps(known, sort_keys=True))
+
+
+def microseconds(text: str, where: str) -> int:
+    """ISO 8601 as microseconds since 1970; without a zone it is UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadInput(f"{where}: expected a time as 2026-01-31T12:00Z, found {text!r}") from error
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return since.days * 86_400_000_000 + since.seconds * 1_000_000 + since.microseconds
+
+
+def iso_time(time: int) -> str:
+    """Microseconds since 1970 as ISO 8601 in UTC, whole seconds where they are whole."""
+    return (
+        datetime.fromtimestamp(time // 1_000_000, UTC)
+        .replace(microsecond=time % 1_000_000)
+        .isoformat()
+        .replace("+00:00", "Z")
+    )
+
+
+def point_of(row: KernelRow) -> Point:
+    """Median and interval as the file gives them; without an interval where the file has none."""
+    low, high = (_number(row.extra.get(f"ci95_{side}_s")) for side in ("low", "high"))
+    if row.value_s is None or low is None or high is None:
+        low = high = None
+    return Point(
+        row.name,
+        row.unit,
+        row.status,
+        row.reason,
+        row.value_s,
+        low,
+        high,
+        int(row.extra.get("sample_count") or len(row.samples_s)) if row.samples_s else 0,
+        pack(thinned(row.samples_s, KEPT_SAMPLES)),
+    )
+
+
+def thinned(samples: Sequence[float], most: int) -> Sequence[float]:
+    """At most so many, evenly from first to last, in their order."""
+    if len(samples) <= most:
+        return samples
+    return [samples[i * (len(samples) - 1) // (most - 1)] for i in range(most)]
+
+
+def pack(samples: Sequence[float]) -> bytes:
+    """float64, little-endian, on every machine."""
+    values = array("d", samples)
+    if _BIG_ENDIAN:
+        values.byteswap()
+    return values.tobytes()
+
+
+def unpack(content: bytes) -> list[float]:
+    values = array("d", content)
+    if _BIG_ENDIAN:
+        values.byteswap()
+    return values.tolist()
+
+
+_BIG_ENDIAN = array("H", [1]).tobytes() == b"\0\1"
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _text(value: Any) -> str | None:
+    return str(value) if isinstance(value, str | int) and str(value) else None

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Adds runs to a history, and keeps its change points up to date.
+
+    add(connection, runs) -> which of them, and which of their environments, are new
+
+What is stored depends on which runs were added and not on their order: change points are those that
+reading all runs in order of time gives. Reading a series goes on where it left off; a run that is
+older than some that are there makes it go back to that run, and no further.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select
+
+from triphase import history_detect as detect
+from triphase import history_tables as db
+from triphase.history_calibration import from_json, stored_limit, to_json
+from triphase.history_runs import Environment, HistoryRun
+
+BEGINNING = -(2**63)  # before any run
+
+Key = tuple[int, int]  # (time, run_id): the order of runs
+Seen = tuple[Key, float]  # a point as change detection sees it, in seconds
+
+
+class Claim(NamedTuple):
+    """A change by its first run after, and by the run that made it clear."""
+
+    at: Key
+    found_at: Key
+
+
+class Added(NamedTuple):
+    """Ids of the runs that were not there yet, and the environments that had no run before."""
+
+    runs: set[int]
+    environments: list[Environment]
+
+
+def add(connection: Connection, runs: Sequence[HistoryRun]) -> Added:
+    """Stores the runs that are not there yet, and the change points of their series."""
+    ids = [run.id for run in runs]
+    there = set(connection.scalars(select(db.runs.c.id).where(db.among(db.runs.c.id, ids))))
+    new = {run.id: run for run in runs if run.id not in there}
+    unknown = []
+    for environment, group in _by_environment(new.values()).items():
+        if (environment_id := _environment_id(connection, environment)) is None:
+            environment_id = _begin_environment(connection, environment)
+            unknown.append(environment)
+        series = _series_ids(connection, environment_id, group)
+        _insert(connection, environment_id, group, series)
+        touched = {series[point.name, point.unit] for run in group for point in run.points}
+        detect_from(connection, environment_id, min(run.time for run in group), touched)
+    return Added(set(new), unknown)
+
+
+def changes_clear_at(connection: Connection, run_ids: set[int]) -> list[tuple[str, float]]:
+    """(kernel, ratio of levels) of the changes that these runs made clear, by kernel."""
+    found = (
+        select(db.series.c.name, db.changes.c.ratio)
+        .join_from(db.changes, db.series, db.series.c.id == db.changes.c.series_id)
+        .where(db.among(db.changes.c.found_run_id, run_ids), db.STANDS)
+        .order_by(db.series.c.name, db.changes.c.time)
+    )
+    return [tuple(row) for row in connection.execute(found)]
+
+
+def detect_from(
+    connection: Connection, environment_id: int, time: int, touched: set[int] | None = None
+) -> None:
+    """Finds the changes that became clear at `time` or later; those before it stand.
+
+    touched: the series to read, all of the environment if None.
+    """
+    limit = from_json(
+        connection.scalar(
+            select(db.environments.c.calibration).where(db.environments.c.id == environment_id)
+        )
+    )
+    chosen = select(db.series.c.id).where(db.series.c.environment_id == environment_id)
+    if touched is not None:
+        chosen = chosen.where(db.among(db.series.c.id, touched))
+    of_chosen = db.changes.c.series_id.in_(chosen)
+    connection.execute(delete(db.changes).where(of_chosen, db.changes.c.found_time >= time))
+    known: dict[int, list[Claim]] = defaultdict(list)
+    columns = db.changes.c
+    for row in connection.execute(
+        select(
+            columns.series_id,
+            columns.time,
+            columns.run_id,
+            columns.found_time,
+            columns.found_run_id,
+        )
+        .where(of_chosen)
+        .order_by(columns.series_id, columns.time, columns.run_id)
+    ):
+        known[row[0]].append(Claim((row[1], row[2]), (row[3], row[4])))
+    claims: dict[int, list[Claim]] = {}
+    for series_id, seen in _read(connection, since(chosen, time, detect.WINDOW)):
+        before = known[series_id]
+        found = _found(seen, time, before, limit)
+        young = before and before[-1].at >= seen[0][0]
+        if found or young:
+            claims[series_id] = before + found
+    _store_sizes(connection, claims, time)
+
+
+def _found(seen: list[Seen], time: int, before: list[Claim], limit: detect.Limit) -> list[Claim]:
+    """The changes that became clear at `time` or later."""
+    keys = [key for key, _ in seen]
+    read = sum(key[0] < time for key in keys)
+    start = keys.index(before[-1].at) if before and before[-1].at >= keys[0] else 0
+    new = detect.changes([seconds for _, seconds in seen], limit, start, read)
+    return [Claim(keys[change.index], keys[change.found_at]) for change in new]
+
+
+def since(chosen: Select, time: int, runs: int) -> Select:
+    """Points that ran, of `time` and later, and so many before it, by series and time.
+
+    One statement for all series, since a statement for each would take longer than all the rest.
+    """
+    points, earlier = db.points, db.points.alias()
+    first = (
+        select(earlier.c.time)
+        .where(
+            earlier.c.series_id == db.series.c.id,
+            earlier.c.time < time,
+            earlier.c.median_s.is_not(None),
+        )
+        .order_by(earlier.c.time.desc())
+        .limit(1)
+        .offset(runs - 1)
+        .scalar_subquery()
+    )
+    return (
+        select(points.c.series_id, points.c.time, points.c.run_id, points.c.median_s)
+        .join_from(db.series, points, points.c.series_id == db.series.c.id)
+        .where(db.series.c.id.in_(chosen), points.c.median_s.is_not(None))
+        .where(points.c.time >= func.coalesce(first, BEGINNING))
+        .order_by(points.c.series_id, points.c.time, points.c.run_id)
+    )
+
+
+def _read(connection: Connection, statement: Select) -> Iterator[tuple[int, list[Seen]]]:
+    for series_id, rows in groupby(connection.execute(statement).all(), lambda row: row[0]):
+        yield series_id, [((row[1], row[2]), row[3]) for row in rows]
+
+
+def _store_sizes(connection: Connection, claims: dict[int, list[Claim]], time: int) -> None:
+    """Writes the claims whose size runs of `time` and later can move: new ones and near ones.
+
+    A size rests on a window on each side of its change, and ends at the next one, which lies at
+    most a window before `time`.
+    """
+    chosen = select(db.series.c.id).where(db.among(db.series.c.id, claims))
+    rows = []
+    for series_id, seen in _read(connection, since(chosen, time, 3 * detect.WINDOW)):
+        place = {key: i for i, (key, _) in enumerate(seen)}
+        seconds = [value for _, value in seen]
+        newest = sum(key[0] < time for key, _ in seen)
+        within = [claim for claim in claims[series_id] if claim.at in place]
+        starts = [place[claim.at] for claim in within]
+        for claim, left, at, right in zip(
+            within, [0, *starts], starts, [*starts[1:], len(seen)], strict=False
+        ):
+            if at > newest - 2 * detect.WINDOW:
+                size = detect.size(seconds[left:at], seconds[at:right])
+                rows.append(_change_row(series_id, claim, size))
+    if rows:
+        key = ("series_id", "time", "run_id")
+        same = [db.changes.c[name] == bindparam(f"of_{name}") for name in key]
+        connection.execute(
+            delete(db.changes).where(*same),
+            [{f"of_{name}": row[name] for name in key} for row in rows],
+        )
+        connection.execute(insert(db.changes), rows)
+
+
+def _change_row(series_id: int, claim: Claim, size: detect.Size) -> dict[str, Any]:
+    return {
+        "series_id": series_id,
+        "time": claim.at[0],
+        "run_id": claim.at[1],
+        "found_time": claim.found_at[0],
+        "found_run_id": claim.found_at[1],
+        **asdict(size),
+    }
+
+
+def _by_environment(runs: Iterable[HistoryRun]) -> dict[Environment, list[HistoryRun]]:
+    groups = defaultdict(list)
+    for run in runs:
+        groups[run.environment].append(run)
+    return groups
+
+
+def _environment_id(connection: Connection, environment: Environment) -> int | None:
+    table = db.environments
+    return connection.scalar(
+        select(table.c.id).where(table.c.fingerprint == environment.fingerprint)
+    )
+
+
+def _begin_environment(connection: Connection, environment: Environment) -> int:
+    return connection.execute(
+        insert(db.environments).values(
+            fingerprint=environment.fingerprint,
+            description=environment.description,
+            calibration=to_json(stored_limit()),
+            calibrated_on="AR(1) noise",
+        )
+    ).inserted_primary_key[0]
+
+
+def _series_ids(
+    connection: Connection, environment_id: int, runs: list[HistoryRun]
+) -> dict[tuple[str, str], int]:
+    """Ids by (name, unit) of all series of the environment, those of these runs among them."""
+    table = db.series
+    known = select(table.c.name, table.c.unit, table.c.id).where(
+        table.c.environment_id == environment_id
+    )
+    ids = {(name, unit): id_ for name, unit, id_ in connection.execute(known)}
+    wanted = {(point.name, point.unit) for run in runs for point in run.points}
+    if missing := sorted(wanted - ids.keys()):
+        connection.execute(
+            insert(table),
+            [{"name": n, "unit": u, "environment_id": environment_id} for n, u in missing],
+        )
+        ids = {(name, unit): id_ for name, unit, id_ in connection.execute(known)}
+    return ids
+
+
+def _insert(
+    connection: Connection,
+    environment_id: int,
+    runs: list[HistoryRun],
+    series: dict[tuple[str, str], int],
+) -> None:
+    run_rows, point_rows, sample_rows = [], [], []
+    for run in runs:
+        run_rows.append(
+            {
+                "id": run.id,
+                "content_hash": run.content_hash,
+                "environment_id": environment_id,
+                "time": run.time,
+                "commit_id": run.commit,
+                "label": run.label,
+            }
+        )
+        for point in run.points:
+            row = dict(vars(point))
+            key = {"series_id": series[row.pop("name"), row.pop("unit")], "run_id": run.id}
+            if stored := row.pop("samples_s"):
+                sample_rows.append({**key, "samples_s": stored})
+            point_rows.append({**key, "time": run.time, **row})
+    for table, rows in ((db.runs, run_rows), (db.points, point_rows), (db.samples, sample_rows)):
+        if rows:
+            connection.execute(insert(table), rows)

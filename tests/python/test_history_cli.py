@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands add, history, changes and recalibrate of scripts/track, as a user sees them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+import histories
+from triphase import history_output, track
+from triphase.history_db import default_place
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    path = tmp_path / "data" / "history.db"
+    monkeypatch.setenv("TRIPHASE_HISTORY", str(path))
+    return path
+
+
+@pytest.fixture
+def files(tmp_path) -> list[Path]:
+    times = histories.step(30, 15)
+    return [
+        histories.write(tmp_path, day, {"net/a": seconds, "net/b": 2e-3}, commit=f"c{day}")
+        for day, seconds in enumerate(times)
+    ]
+
+
+def run(capsys, *words) -> tuple[int, str, str]:
+    code = track.run_main([str(word) for word in words])
+    return code, *capsys.readouterr()
+
+
+@pytest.fixture
+def filled(place, files, capsys) -> Path:
+    run(capsys, "add", *files)
+    return place
+
+
+def test_add_says_what_it_added_and_what_changed(place, files, capsys):
+    code, out, _ = run(capsys, "add", *files)
+    assert code == 0
+    assert out.splitlines()[0] == f"{files[0]}: added, 2 kernels, 2026-01-01T00:00:00Z"
+    assert out.splitlines()[-2].startswith("series begin in environment ")
+    assert '"host_name": "host"' in out.splitlines()[-2]
+    assert out.splitlines()[-1] == "changed: net/a: +10.0 %"
+    assert place.exists()
+
+
+def test_add_says_that_a_file_is_there_already(filled, files, capsys):
+    code, out, _ = run(capsys, "add", files[0], "--commit", "other")
+    assert (code, out) == (0, f"{files[0]}: is in the history already, nothing changed\n")
+
+
+def test_one_file_named_twice_is_added_once(place, files, capsys):
+    code, out, _ = run(capsys, "add", files[0], files[0])
+    assert code == 0
+    assert [line.split(": ")[1].split(",")[0] for line in out.splitlines()[:2]] == [
+        "added",
+        "is in the history already",
+    ]
+
+
+def test_commit_label_and_time_can_be_given(place, files, capsys):
+    run(
+        capsys, "add", files[0], "--commit", "abc", "--label", "main", "--time", "2025-05-06T07:08Z"
+    )
+    _, out, _ = run(capsys, "history", "--kernel", "net/a", "--format", "json")
+    (row,) = json.loads(out)
+    assert (row["commit"], row["label"], row["time"]) == ("abc", "main", "2025-05-06T07:08:00Z")
+
+
+def test_where_one_file_is_refused_none_is_added(place, files, capsys):
+    files[2].write_text(files[2].read_text()[:-20])
+    code, out, err = run(capsys, "add", *files)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"track: {files[2]}: expected whole JSON")
+    assert not place.exists()
+
+
+def test_a_time_that_is_none_is_refused(place, files, capsys):
+    code, _, err = run(capsys, "add", files[0], "--time", "yesterday")
+    assert code == 2
+    assert err == "track: --time: expected a time as 2026-01-31T12:00Z, found 'yesterday'\n"
+
+
+def test_history_is_a_line_for_each_kernel(filled, capsys):
+    _, out, _ = run(capsys, "history")
+    head, first, second = out.splitlines()
+    assert " ".join(head.split()) == "kernel environment runs first last median last change percent"
+    assert first.split()[:1] + first.split()[2:] == (
+        ["net/a", "30", "2026-01-01", "00:00", "2026-01-30", "00:00", "1.095", "ms", "+10.0", "%"]
+    )
+    assert second.split()[-1] == "-"
+
+
+def test_history_of_a_pattern_is_every_run(filled, capsys):
+    _, out, _ = run(capsys, "history", "--kernel", "net/*", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [(row["kernel"], row["commit"]) for row in rows] == [
+        (kernel, f"c{day}") for kernel in ("net/a", "net/b") for day in range(30)
+    ]
+    assert [float(row["median_s"]) for row in rows[:30]] == histories.step(30, 15)
+
+
+def test_json_and_csv_of_changes_hold_the_same(filled, capsys):
+    _, as_json, _ = run(capsys, "changes", "--format", "json")
+    _, as_csv, _ = run(capsys, "changes", "--format", "csv")
+    (row,) = json.loads(as_json)
+    (line,) = csv.DictReader(io.StringIO(as_csv))
+    assert {k: "" if v is None else str(v) for k, v in row.items()} == line
+    assert row["commit"] == "c15"
+    assert row["clear_since"] > row["time"]
+
+
+def test_no_change_is_said_and_is_empty_for_programs(filled, capsys):
+    assert run(capsys, "changes", "--kernel", "net/b")[:2] == (0, "no change\n")
+    assert run(capsys, "changes", "--kernel", "net/b", "--format", "json")[:2] == (0, "[]\n")
+    assert run(capsys, "changes", "--kernel", "net/b", "--format", "csv")[:2] == (0, "")
+
+
+def test_an_unknown_kernel_is_refused_with_the_nearest(filled, capsys):
+    code, out, err = run(capsys, "changes", "--kernel", "net/bb")
+    assert (code, out) == (2, "")
+    assert err == (
+        "track: --kernel: expected one of 2 kernels, found none that matches 'net/bb': "
+        "the nearest is 'net/b'\n"
+    )
+
+
+def test_a_name_with_signs_of_patterns_is_taken_as_it_stands(place, tmp_path, capsys):
+    path = histories.write(tmp_path, 0, {"sum[n=4]*": 1e-3, "sumn": 1e-3})
+    run(capsys, "add", path)
+    _, out, _ = run(capsys, "history", "--kernel", "sum[n=4]*", "--format", "json")
+    assert [row["kernel"] for row in json.loads(out)] == ["sum[n=4]*"]
+
+
+def test_recalibrate_wants_a_share(filled, capsys):
+    code, _, err = run(capsys, "recalibrate", "--rate", "5")
+    assert (code, err) == (2, "track: --rate: expected a share between 0 and 0.5, found 5\n")
+
+
+def test_recalibrate_says_what_it_lacks(filled, capsys):
+    code, out, _ = run(capsys, "recalibrate")
+    assert code == 0
+    assert "kept its limit: expected 20 series of 60 runs, found 0" in out
+
+
+def test_the_default_place_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("TRIPHASE_HISTORY", raising=False)
+    assert default_place() == str(tmp_path / "xdg" / "triphase" / "history.db")
+    monkeypatch.delenv("XDG_DATA_HOME")
+    assert default_place() == str(tmp_path / ".local" / "share" / "triphase" / "history.db")
+    monkeypatch.setenv("TRIPHASE_HISTORY", "/elsewhere.db")
+    assert default_place() == "/elsewhere.db"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(1.0, "1 s"), (0.0123456, "12.35 ms"), (9.9e-5, "99 us"), (1e-9, "1 ns"), (1e-12, "0.001 ns")],
+)
+def test_durations_carry_a_fitting_unit(seconds, text):
+    assert history_output.duration(seconds) == text

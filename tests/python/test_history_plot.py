@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The picture of a history: what it holds, and that it is written in each format or refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import histories
+from triphase import history_plot, history_query, track
+from triphase.history_db import reading
+from triphase.track_errors import BadInput
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("history")
+    times = histories.step(30, 15)
+    files = [
+        histories.write(folder, d, {"a": s, "b": None if d == 3 else 2e-3}, commit=f"c{d}")
+        for d, s in enumerate(times)
+    ]
+    assert track.run_main(["add", *map(str, files), "--db", str(folder / "h.db")]) == 0
+    return folder / "h.db"
+
+
+def rows_and_changes(place: Path) -> tuple[list, list]:
+    with reading(str(place)) as connection:
+        return (
+            history_query.history(connection, None),
+            history_query.changes_of(connection, None),
+        )
+
+
+def test_a_level_lasts_from_change_to_change(place):
+    rows, changes = rows_and_changes(place)
+    before, after = history_plot.levels([row for row in rows if row["kernel"] == "a"], changes)
+    assert (before["start"][:10], before["end"][:10]) == ("2026-01-01", "2026-01-15")
+    assert (after["start"][:10], after["end"][:10]) == ("2026-01-16", "2026-01-30")
+    assert (before["level"], after["level"]) == pytest.approx((1e-3, 1.1e-3))
+
+
+def test_every_series_has_a_panel_and_every_change_its_size_and_commit(place):
+    spec = json.dumps(history_plot.build(*rows_and_changes(place)).to_dict())
+    for title in ('"a"', '"b"'):
+        assert f'"text": {title}' in spec
+    assert spec.count('"+10.0 % c15"') == 1
+    assert "time (ms)" in spec
+
+
+@pytest.mark.parametrize(("form", "start"), [("png", b"\x89PNG"), ("svg", b"<svg")])
+def test_a_plot_is_written_in_the_format_of_its_name(place, tmp_path, form, start):
+    out = tmp_path / f"speed.{form}"
+    assert track.run_main(["plot", "--kernel", "*", "--out", str(out), "--db", str(place)]) == 0
+    assert out.read_bytes().startswith(start)
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_another_format_is_refused(place, tmp_path, capsys):
+    out = tmp_path / "speed.pdf"
+    assert track.run_main(["plot", "--kernel", "a", "--out", str(out), "--db", str(place)]) == 2
+    assert capsys.readouterr().err == (
+        f"track: --out: expected a file that ends with .png, .svg, .html, found {out}\n"
+    )
+
+
+def test_too_many_series_are_refused(place):
+    rows, _ = rows_and_changes(place)
+    many = [{**rows[0], "kernel": f"k{i}"} for i in range(history_plot.MOST_SERIES + 1)]
+    with pytest.raises(BadInput, match="expected at most 12 series in one picture, found 13"):
+        history_plot.build(many, [])
+
+
+def test_kernels_that_never_ran_cannot_be_drawn(place):
+    rows, _ = rows_and_changes(place)
+    with pytest.raises(BadInput, match="found none that ran"):
+        history_plot.build([{**rows[0], "median_s": None}], [])

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""scripts/track compare: two files, whose samples are not paired."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import mannwhitneyu
+
+from triphase import compare, track
+from triphase.gate_pairs import Process, Record, write_record
+from triphase.track_errors import BadInput
+
+DATA = Path(__file__).resolve().parents[1] / "data" / "track"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRIPHASE_CACHE", str(tmp_path / "cache"))
+
+
+def write(path: Path, **samples: Any) -> Path:
+    """A file with repetitions of each kernel, in ns; or with the row that is given."""
+    rows = []
+    for name, times in samples.items():
+        row = {"name": name, "run_type": "iteration", "time_unit": "ns"}
+        given_row = isinstance(times, dict)
+        rows += [row | times] if given_row else [row | {"real_time": time} for time in times]
+    path.write_text(json.dumps({"context": {"num_cpus": 2, "caches": []}, "benchmarks": rows}))
+    return path
+
+
+def draws(middle: float, seed: int = 0, count: int = 20) -> list[float]:
+    return list(middle * np.exp(np.random.default_rng(seed).normal(0, 0.01, count)))
+
+
+def run(tmp_path: Path, capsys, base: dict, new: dict, *words: str) -> tuple[int, dict]:
+    paths = [str(write(tmp_path / f"{name}.json", **rows))
+             for name, rows in (("base", base), ("new", new))]  # fmt: skip
+    code = track.main(["compare", *paths, "--format=json", *words])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def verdicts(document: dict) -> dict[str, str]:
+    return {row["kernel"]: row["verdict"] for row in document["rows"]}
+
+
+# ---- statistics
+
+
+def test_rank_sums_of_two_and_two():
+    assert compare.rank_sum_chances(2, 2) * 6 == pytest.approx([1, 1, 2, 1, 1])
+
+
+@pytest.mark.parametrize(("m", "n"), [(3, 3), (4, 4), (5, 9), (9, 9), (20, 20)])
+def test_the_chances_of_rank_sums_are_those_of_scipy(m, n):
+    tail = np.cumsum(compare.rank_sum_chances(m, n))
+    base, new = np.arange(n) + 0.5, np.arange(m) - 100.0
+    for above in range(min(m, n)):  # move values up, one by one: U counts what they pass
+        values = new.copy()
+        values[: above + 1] = np.arange(above + 1) + 0.75
+        result = mannwhitneyu(values, base, alternative="less", method="exact")
+        assert tail[int(result.statistic)] == pytest.approx(result.pvalue)
+
+
+def test_the_shift_is_the_median_of_differences_and_four_each_are_bounded_by_the_extremes():
+    base, new = np.array([0.0, 1, 2, 4]), np.array([1.0, 3, 8, 16])
+    estimate, low, high = compare.two_sample_shift(base, new)
+    differences = sorted(b - a for a in base for b in new)
+    assert estimate == (differences[7] + differences[8]) / 2
+    assert (low, high) == (differences[0], differences[-1])
+
+
+def test_three_samples_a_side_have_no_interval():
+    _, low, high = compare.two_sample_shift(np.arange(3.0), np.arange(3.0))
+    assert (low, high) == (-math.inf, math.inf)
+
+
+def test_the_approximation_for_many_samples_meets_the_exact_cut():
+    exact = np.searchsorted(np.cumsum(compare.rank_sum_chances(25, 25)), 0.025, side="right")
+    assert abs(compare.cut(25, 25) - exact) <= 1
+
+
+SAMPLES = st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=1, max_size=9)
+
+
+@given(SAMPLES, SAMPLES)
+def test_swapping_files_mirrors_the_shift(base, new):
+    there = compare.two_sample_shift(np.array(base), np.array(new))
+    back = compare.two_sample_shift(np.array(new), np.array(base))
+    assert there == (-back[0], -back[2], -back[1])
+
+
+# ---- verdicts
+
+
+def test_verdicts_and_exit_codes(tmp_path, capsys):
+    base = {"slow": draws(100), "fast": draws(100), "same": draws(100)}
+    new = {"slow": draws(110, 1), "fast": draws(90, 1), "same": draws(100, 1)}
+    code, document = run(tmp_path, capsys, base, new)
+    assert code == 1
+    assert verdicts(document) == {"slow": "slower", "fast": "faster", "same": "same"}
+    assert "Unpaired files bear less than ab" in document["measured"]
+    assert "known of 0 of 3 kernels" in document["measured"]
+    code, document = run(tmp_path, capsys, new, base)
+    assert verdicts(document) == {"slow": "faster", "fast": "slower", "same": "same"}
+    assert run(tmp_path, capsys, base, base)[0] == 0
+
+
+def test_a_change_within_the_floor_is_no_slowdown(tmp_path, capsys):
+    base, new = {"k": draws(100)}, {"k": draws(103, 1)}
+    assert run(tmp_path, capsys, base, new)[0] == 1
+    assert run(tmp_path, capsys, base, new, "--floor=5%")[0] == 0
+
+
+def test_many_kernels_need_more_evidence_than_one(tmp_path, capsys):
+    few = {"k": [100, 101, 102, 103]}
+    new = {"k": [110, 111, 112, 113]}  # p = 2/70
+    assert verdicts(run(tmp_path, capsys, few, new)[1])["k"] == "slower"
+    others = {f"other{at}": draws(100) for at in range(9)}
+    assert verdicts(run(tmp_path, capsys, few | others, new | others)[1])["k"] == "inconclusive"
+
+
+def test_single_times_are_inconclusive(tmp_path, capsys):
+    code, document = run(tmp_path, capsys, {"k": [100]}, {"k": [200]})
+    assert code == 3
+    assert verdicts(document) == {"k": "inconclusive"}
+    row = document["rows"][0]
+    assert (row["change"], row["low"]) == (pytest.approx(1.0), None)
+
+
+def test_equal_single_times_are_inconclusive_too(tmp_path, capsys):
+    assert run(tmp_path, capsys, {"k": [100]}, {"k": [100]})[0] == 3
+
+
+def test_known_noise_widens_the_interval_and_stands_in_for_samples(tmp_path, capsys):
+    pairs = [Process(side, "screening", pair, 0.0, 1.0, {"k": 1.0 + 0.06 * (side == "new")})
+             for pair in range(20) for side in ("base", "new")]  # fmt: skip
+    write_record(tmp_path / "noise.json", Record(["k"], True, {}, {}, pairs))
+    noise = f"--noise={tmp_path / 'noise.json'}"
+    base = {"k": draws(100)}
+    code, document = run(tmp_path, capsys, base, {"k": draws(105, 1)}, noise)
+    assert (code, verdicts(document)) == (3, {"k": "inconclusive"})
+    assert verdicts(run(tmp_path, capsys, base, {"k": draws(115, 1)}, noise)[1]) == {"k": "slower"}
+    _, document = run(tmp_path, capsys, {"k": [100]}, {"k": [115]}, noise)
+    assert verdicts(document) == {"k": "slower"}
+    assert document["rows"][0]["low"] == pytest.approx(1.15 / 1.06 - 1)
+
+
+def test_rows_that_differ_are_listed(tmp_path, capsys):
+    same = {"name": "k", "real_time": 1.0, "time_unit": "us"}
+    base = {"k": {"real_time": 1000.0}, "gone": [1], "broken": [1]}
+    new = {"k": same, "added": [1], "broken": {"error_occurred": True, "error_message": "oops"}}
+    code, document = run(tmp_path, capsys, base, new)
+    listed = {row["kernel"]: row["what"] for row in document["not_compared"]}
+    assert listed == {
+        "k": "unit changed", "gone": "removed", "added": "added", "broken": "failed with new",
+    }  # fmt: skip
+    assert code == 1
+
+
+def test_files_of_other_programs_are_compared(capsys):
+    path = str(DATA / "benchdnn.csv")
+    assert track.main(["compare", path, path]) == 3
+    assert "inconclusive" in capsys.readouterr().out
+
+
+def test_files_without_a_common_kernel_are_refused(tmp_path):
+    base, new = write(tmp_path / "a.json", a=[1]), write(tmp_path / "b.json", b=[1])
+    with pytest.raises(BadInput, match="expected a kernel of"):
+        track.main(["compare", str(base), str(new)])
+
+
+def test_many_samples_are_thinned_evenly(tmp_path, capsys):
+    base = {"k": {"median_s": 1.0, "samples_s": list(np.linspace(1, 2, 5001))}}
+    _, document = run(tmp_path, capsys, base, base)
+    assert document["rows"][0]["pairs"] == compare.MOST_SAMPLES
