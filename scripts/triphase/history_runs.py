@@ -86,12 +86,18 @@ def read(path: Path, time: str | None, commit: str | None, label: str | None) ->
 
 
 def environment_of(context: dict[str, Any]) -> Environment:
-    """Machine, libraries and threads; clocks to 0.1 GHz, since some hosts report today's clock."""
+    """Machine, libraries and threads; clocks to 0.1 GHz, since some hosts report today's clock.
+
+    triphase's own version is left out: its kernels are what is followed from one to the next.
+    """
     ours = context.get("triphase")
     known: dict[str, Any]
     if isinstance(ours, dict) and isinstance(ours.get("environment"), dict):
         machine = ours["environment"].get("fingerprint", ours["environment"])
-        known = {"machine": machine, **{k: ours.get(k) for k in ("versions", "threads")}}
+        versions = ours.get("versions")
+        if isinstance(versions, dict):
+            versions = {k: v for k, v in versions.items() if k != "triphase"}
+        known = {"machine": machine, "versions": versions, "threads": ours.get("threads")}
     else:
         known = {key: context[key] for key in HOST_KEYS if key in context}
         if isinstance(clock := context.get("mhz_per_cpu"), int | float):

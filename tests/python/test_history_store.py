@@ -208,6 +208,14 @@ def test_another_machine_library_or_thread_count_begins_a_new_series(change):
     assert history_runs.environment_of({"triphase": {**ours, **change}}) != first
 
 
+def test_a_release_of_the_code_that_is_followed_begins_none():
+    def of(version):
+        versions = {"triphase": version, "onednn": "3.2"}
+        return history_runs.environment_of({"triphase": {"environment": {}, "versions": versions}})
+
+    assert of("0.1.0") == of("0.2.0")
+
+
 def test_environments_have_changes_of_their_own(tmp_path):
     runs = []
     for day, seconds in enumerate(histories.step(40, 20)):
