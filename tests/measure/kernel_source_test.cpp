@@ -121,7 +121,7 @@ TEST(KernelSource, evictions_count_against_the_budget) {
   KernelSource source = source_of(kernel, plan, Cache::kCold);
   SampleOptions options;
   options.budget_s = 0.4;  // of 4 ms each with its eviction
-  options.minimum_s = 1;  // so that nothing else ends it
+  options.minimum_s = 1;   // so that nothing else ends it
   const Samples samples = sample(source, options, {});
   EXPECT_EQ(samples.stop_reason, "budget");
   EXPECT_NEAR(static_cast<double>(samples.step_s.size() + samples.warmup_steps), 100, 2);
