@@ -115,6 +115,25 @@ Journal::Rows KernelRun::rows_of(const KernelCase& item, int repetition,
   return rows(item.id, {repetition, repetitions_}, *item.kernel, item.used_by, measured, memory_bytes_per_s);
 }
 
+PreparedKernel& KernelRun::prepared(int index, const StageProgress& progress) {
+  if (const auto found = prepared_.find(index); found != prepared_.end()) return found->second;
+  const KernelCase& item = kernels_[static_cast<size_t>(index)];
+  auto backend = make_backend(item.id.backend);
+  const auto make = [&] {
+    int64_t held_bytes = 0;
+    for (const auto& [other, kernel] : prepared_) held_bytes += kernel.setup.memory.peak_bytes();
+    MeasureOptions options = options_;
+    options.max_memory_bytes -= held_bytes;
+    return prepare(*item.kernel, *std::get<std::unique_ptr<Backend>>(backend), options, progress);
+  };
+  PreparedKernel made = make();
+  if (made.setup.status == Status::kSkipped && !made.plan && !prepared_.empty() && stop_signal() == 0) {
+    prepared_.clear();  // for want of memory, maybe
+    made = make();
+  }
+  return prepared_.emplace(index, std::move(made)).first->second;
+}
+
 double KernelRun::run_kernel(int index) {
   const KernelCase& item = kernels_[static_cast<size_t>(index)];
   const std::string name = item.id.name();
@@ -128,14 +147,13 @@ double KernelRun::run_kernel(int index) {
   } else if (!item.cannot_run.empty()) {
     done.rows = rows_of(item, repetition, skipped_all(item.cannot_run));
   } else {
-    auto backend = make_backend(item.id.backend);
     const double expected_s = flags_.time_per_kernel_s + kSetupGuessS;
     const auto watch = [&](std::string_view stage, const Samples*) {
       progress_.show(position, name, std::string(stage), 0, position * expected_s, expected_s);
       return stop_signal() == 0;
     };
-    done.rows = rows_of(item, repetition,
-                        measure(*item.kernel, *std::get<std::unique_ptr<Backend>>(backend), options_, caches_, watch));
+    done.rows = rows_of(item, repetition, measure(*item.kernel, prepared(index, watch), options_, caches_, watch));
+    if (repetitions_done_[index] == repetitions_) prepared_.erase(index);
     if (stop_signal() == 0) journal_->append(name, repetition, done.rows);
   }
   std::string outcome;

@@ -43,6 +43,8 @@ class KernelRun {
   Journal::Rows rows_of(const KernelCase& item, int repetition, const std::vector<KernelMeasurement>& measured) const;
   // What did not run, and why, for each cache state.
   std::vector<KernelMeasurement> skipped_all(const std::string& reason) const;
+  // Set up once for all its repetitions, which may take turns with those of others, as long as there is memory for all.
+  PreparedKernel& prepared(int index, const StageProgress& progress);
   void print_table() const;
 
   KernelFlags flags_;
@@ -56,6 +58,7 @@ class KernelRun {
   std::vector<int> selected_;
   int repetitions_ = 1;
   std::map<int, int> repetitions_done_;
+  std::map<int, PreparedKernel> prepared_;
   std::vector<Done> done_;
 };
 

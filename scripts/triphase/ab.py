@@ -3,6 +3,8 @@
 
   scripts/track ab --base OLD/triphase_kernels --new NEW/triphase_kernels [-- FLAGS FOR BOTH]
 
+triphase_kernels without flags measures each kernel in five turns spread over the process.
+
 Any program with Google Benchmark's flags serves. Kernels that look slower (or faster) are measured
 once more, alone, and count only if that confirms it. How it decides: scripts/triphase/gate.py.
 Verdicts: slower, faster; same (the interval lies within the floor); inconclusive (what is left).
@@ -32,6 +34,7 @@ from triphase.track_arguments import (
     add_format,
     add_noise,
     check_writable,
+    command,
     program,
 )
 from triphase.track_errors import BadInput, Stopped
@@ -50,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     check_writable(options.out)
-    commands = {side: [getattr(options, side), *options.flags] for side in ("base", "new")}
+    commands = {side: command(getattr(options, side), options.flags) for side in ("base", "new")}
     progress = Progress()
     with tempfile.TemporaryDirectory(prefix="triphase-ab-") as scratch:
         pairs = Pairs(commands, Path(scratch), options.budget, say=progress)

@@ -35,6 +35,7 @@ from triphase.track_arguments import (
     add_budget,
     add_floor,
     check_writable,
+    command,
     duration,
     program,
     whole,
@@ -90,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
 def measure(options: argparse.Namespace) -> tuple[Record, int]:
     """As many pairs as the budget has room for; with the exit code of a signal."""
     binary = options.binary or program_here()
-    commands = {side: [binary, *options.flags] for side in ("base", "new")}
+    commands = {side: command(binary, options.flags) for side in ("base", "new")}
     progress = Progress()
     with tempfile.TemporaryDirectory(prefix="triphase-calibrate-") as scratch:
         pairs = Pairs(commands, Path(scratch), options.budget, equal=True, say=progress)

@@ -12,6 +12,15 @@ from pathlib import Path
 from triphase import gate
 from triphase.track_errors import BadInput
 
+# Each kernel in five turns spread over the process, so that a slow moment of the machine, which
+# lasts longer than a turn, cannot have one kernel to itself.
+TURNS = {
+    "triphase_kernels": (
+        "--benchmark_repetitions=5",
+        "--benchmark_enable_random_interleaving=true",
+        "--time_per_kernel=0.006",
+    )
+}
 SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
 
 
@@ -85,6 +94,11 @@ def program(text: str) -> str:
     if not Path(text).is_file() or not os.access(text, os.X_OK):
         raise argparse.ArgumentTypeError(f"expected a program, found none at '{text}'")
     return str(Path(text).resolve())
+
+
+def command(program: str, flags: list[str]) -> list[str]:
+    """What is started: the program with the flags given, or with its TURNS where none are."""
+    return [program, *(flags or TURNS.get(Path(program).name, ()))]
 
 
 def check_writable(path: Path | None) -> None:

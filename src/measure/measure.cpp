@@ -152,22 +152,26 @@ Measurement measure(const StepProgram& program, Backend& backend, const MeasureO
   return result;
 }
 
-std::vector<KernelMeasurement> measure(const Kernel& kernel, Backend& backend, const MeasureOptions& options,
+PreparedKernel prepare(const Kernel& kernel, Backend& backend, const MeasureOptions& options,
+                       const StageProgress& progress) {
+  PreparedKernel prepared;
+  guarded(prepared.setup, [&] { prepared.plan = prepare(kernel.program, backend, options, progress, prepared.setup); });
+  return prepared;
+}
+
+std::vector<KernelMeasurement> measure(const Kernel& kernel, PreparedKernel& prepared, const MeasureOptions& options,
                                        std::span<const Cache> caches, const StageProgress& progress) {
-  Measurement prepared;
-  std::unique_ptr<Plan> plan;
-  guarded(prepared, [&] { plan = prepare(kernel.program, backend, options, progress, prepared); });
   std::vector<KernelMeasurement> results;
   for (const Cache cache : caches) {
-    results.push_back({cache, 1, prepared});
+    results.push_back({cache, 1, prepared.setup});
     KernelMeasurement& result = results.back();
-    if (!plan) continue;
+    if (!prepared.plan) continue;
     guarded(result.measured, [&] {
-      if (cache == Cache::kCold && !plan->evict()) {
+      if (cache == Cache::kCold && !prepared.plan->evict()) {
         result.measured.reason = "this processor has no way to empty its caches of what is chosen";
         return;
       }
-      KernelSource source(kernel, *plan, cache);
+      KernelSource source(kernel, *prepared.plan, cache);
       result.runs_per_sample = source.runs_per_sample();
       take_samples(source, options, progress, result.measured);
     });

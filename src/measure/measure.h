@@ -70,8 +70,18 @@ struct KernelMeasurement {
   Measurement measured;  // its steps are runs
 };
 
-// One for each of `caches`, in their order, on one plan that is verified once; options.sampling is for each.
-std::vector<KernelMeasurement> measure(const Kernel& kernel, Backend& backend, const MeasureOptions& options,
+// A kernel's plan, allocated and verified, or why there is none. May be measured again and again.
+struct PreparedKernel {
+  Measurement setup;  // all but samples
+  std::unique_ptr<Plan> plan;
+};
+
+// The kernel must outlive what is prepared. Never throws for what goes wrong with the kernel itself.
+PreparedKernel prepare(const Kernel& kernel, Backend& backend, const MeasureOptions& options,
+                       const StageProgress& progress);
+
+// One for each of `caches`, in their order; options.sampling is for each.
+std::vector<KernelMeasurement> measure(const Kernel& kernel, PreparedKernel& prepared, const MeasureOptions& options,
                                        std::span<const Cache> caches, const StageProgress& progress);
 
 // A case that did not run, and why.

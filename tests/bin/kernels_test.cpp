@@ -139,8 +139,9 @@ TEST_P(KernelsAlone, compute_what_float64_does) {
   auto backend = std::get<std::unique_ptr<Backend>>(make_backend(GetParam()));
   std::set<size_t> kinds;
   for (const KernelCase& item : distinct_kernels(cases)) {
-    const auto results =
-        measure(*item.kernel, *backend, options, caches, [](std::string_view, const Samples*) { return true; });
+    const auto go_on = [](std::string_view, const Samples*) { return true; };
+    PreparedKernel prepared = prepare(*item.kernel, *backend, options, go_on);
+    const auto results = measure(*item.kernel, prepared, options, caches, go_on);
     ASSERT_EQ(results.size(), 2);
     for (const KernelMeasurement& result : results) {
       EXPECT_EQ(to_string(result.measured.status), "ok") << item.id.name() << ": " << result.measured.reason;
