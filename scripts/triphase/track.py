@@ -27,6 +27,7 @@ COMMANDS = {  # name: module, what it answers
         "power",
         "how often do ab and other rules cry wolf, and which slowdowns do they see?",
     ),
+    "trials": ("trials", "how often is ab right, in real runs on this machine?"),
     "add": ("history_add", "adds runs to the history, and finds what changed"),
     "history": ("history_show", "how has the speed of a kernel gone?"),
     "changes": ("history_changes", "when did a kernel's speed change, at which commit, how far?"),
@@ -36,7 +37,11 @@ COMMANDS = {  # name: module, what it answers
 }
 
 
-TAKES_FLAGS = ("ab", "calibrate")  # whatever follows -- goes to the binaries that they start
+TAKES_FLAGS = (
+    "ab",
+    "calibrate",
+    "trials",
+)  # whatever follows -- goes to the binaries that they start
 
 
 class OneLine(argparse.ArgumentParser):
