@@ -4,6 +4,8 @@
 #include <benchmark/benchmark.h>
 
 #include <iostream>
+#include <map>
+#include <string>
 
 #include "bin/signals.h"
 #include "report/environment.h"
@@ -50,11 +52,12 @@ Json results_document(const std::string& executable, const BenchFlags& flags, co
   context["triphase"].update(own);
   if (const auto smt = simultaneous_multithreading()) context["triphase"]["smt"] = *smt;
   Json benchmarks = Json::array();
-  int family = 0;
+  std::map<std::string, size_t> families;  // repetitions are of one, whatever ran in between
   for (const Done& item : done) {
     for (const Json& row : item.rows) {
       benchmarks.push_back(row);
-      benchmarks.back()["family_index"] = family++;
+      benchmarks.back()["family_index"] =
+          families.emplace(row["name"].get<std::string>(), families.size()).first->second;
       benchmarks.back()["per_family_instance_index"] = 0;
     }
   }

@@ -24,6 +24,7 @@ from binaries import (
     write_model,
 )
 from triphase.records import BadRecords, explain_invalid, load
+from triphase.track_runs import read_run
 
 PHASES = {"forward", "backward_data", "backward_weights", "update"}
 
@@ -238,6 +239,23 @@ def test_repetitions_give_a_row_each(tiny: Path, tmp_path: Path) -> None:
     found = [(row["cache"], row["repetition_index"]) for row in rows]
     assert sorted(found) == [("cold", 0), ("cold", 1), ("hot", 0), ("hot", 1)]
     assert {row["repetitions"] for row in rows} == {2}
+
+
+def test_repetitions_in_turns_share_a_setup_and_are_read_as_one_kernel(
+    tiny: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.json"
+    turns = ["--benchmark_repetitions=3", "--benchmark_enable_random_interleaving=true"]
+    kernels(f"--model={tiny}", "--backend=reference", *turns, f"--benchmark_out={out}")
+    rows = rows_of(out)
+    names = {row["name"] for row in rows}
+    assert len(rows) == 3 * len(names)
+    for name in names:
+        of_name = [row for row in rows if row["name"] == name]
+        assert {row["repetition_index"] for row in of_name} == {0, 1, 2}
+        assert len({row["family_index"] for row in of_name}) == 1
+        assert len({row["setup_s"] for row in of_name}) == 1
+    assert {row.name for row in read_run(out).rows} == names
 
 
 def test_json_on_standard_output_is_the_file(tiny: Path, tmp_path: Path) -> None:
