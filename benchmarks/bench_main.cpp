@@ -51,11 +51,24 @@ int bench_main(int argc, char** argv, CLI::App& app, BenchFlags& flags,
   });
 }
 
-void run_benchmarks(const std::vector<std::pair<int, std::string>>& items, const std::function<double(int)>& run) {
-  for (const auto& [index, name] : items) {
-    benchmark::RegisterBenchmark(name.c_str(),
-                                 [&run, i = index](benchmark::State& state) {
-                                   const double median_s = run(i);
+int run_selected(BenchRun& run, const std::string& noun, const BenchFlags& flags,
+                 const BenchmarkFlags& benchmark_flags) {
+  const std::vector<std::vector<std::string>> names = run.names();
+  const std::vector<int> selected = filtered(names, benchmark_flags.filter, noun);
+  run.select(selected, benchmark_flags.repetitions);
+  if (benchmark_flags.list) {
+    for (const int i : selected) std::cout << names[static_cast<size_t>(i)].back() << "\n";
+    return 0;
+  }
+  if (flags.dry_run) {
+    run.dry_run();
+    return 0;
+  }
+  run.start();
+  for (const int i : selected) {
+    benchmark::RegisterBenchmark(names[static_cast<size_t>(i)].back().c_str(),
+                                 [&run, i](benchmark::State& state) {
+                                   const double median_s = run.run_item(i);
                                    for (auto _ : state) state.SetIterationTime(median_s);
                                  })
         ->Iterations(1)
@@ -63,6 +76,7 @@ void run_benchmarks(const std::vector<std::pair<int, std::string>>& items, const
   }
   SilentReporter reporter;
   benchmark::RunSpecifiedBenchmarks(&reporter, "all");  // that is, of the selected
+  return run.finish();
 }
 
 }  // namespace triphase

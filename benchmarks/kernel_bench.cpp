@@ -6,9 +6,6 @@
 // measure/kernel_source.h. A cold row says whether it is proven to have been cold: no faster than its operands can come
 // from memory. What is not measured: what a step does between kernels, and what one kernel leaves in the caches for the
 // next; triphase_steps does that.
-#include <iostream>
-
-#include "bench_main.h"
 #include "kernel_run.h"
 
 namespace triphase {
@@ -17,26 +14,7 @@ namespace {
 int run(KernelFlags& flags, const BenchmarkFlags& benchmark_flags) {
   if (flags.selection.suite.empty() && flags.selection.models.empty()) flags.selection.suite = "kernels";
   KernelRun run(flags, distinct_kernels(select_cases(flags.selection, flags.threads, flags.time_per_kernel_s)));
-  std::vector<std::vector<std::string>> names;
-  for (const KernelCase& item : run.kernels()) {
-    names.push_back(item.used_by);
-    names.back().push_back(item.id.name());
-  }
-  const std::vector<int> selected = filtered(names, benchmark_flags.filter, "kernel");
-  run.select(selected, benchmark_flags.repetitions);
-  if (benchmark_flags.list) {
-    for (const int i : selected) std::cout << run.kernels()[static_cast<size_t>(i)].id.name() << "\n";
-    return 0;
-  }
-  if (flags.dry_run) {
-    run.dry_run();
-    return 0;
-  }
-  run.start();
-  std::vector<std::pair<int, std::string>> items;
-  for (const int i : selected) items.emplace_back(i, run.kernels()[static_cast<size_t>(i)].id.name());
-  run_benchmarks(items, [&](int i) { return run.run_kernel(i); });
-  return run.finish();
+  return run_selected(run, "kernel", flags, benchmark_flags);
 }
 
 }  // namespace

@@ -83,6 +83,15 @@ Json KernelRun::what_results_depend_on() const {
           {"time_per_kernel", flags_.time_per_kernel_s}};
 }
 
+std::vector<std::vector<std::string>> KernelRun::names() const {
+  std::vector<std::vector<std::string>> all;
+  for (const KernelCase& item : kernels_) {
+    all.push_back(item.used_by);
+    all.back().push_back(item.id.name());
+  }
+  return all;
+}
+
 void KernelRun::select(const std::vector<int>& indices, int repetitions) {
   selected_ = indices;
   repetitions_ = repetitions;
@@ -134,7 +143,7 @@ PreparedKernel& KernelRun::prepared(int index, const StageProgress& progress) {
   return prepared_.emplace(index, std::move(made)).first->second;
 }
 
-double KernelRun::run_kernel(int index) {
+double KernelRun::run_item(int index) {
   const KernelCase& item = kernels_[static_cast<size_t>(index)];
   const std::string name = item.id.name();
   const int repetition = repetitions_done_[index]++;

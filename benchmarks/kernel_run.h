@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "bench_main.h"
 #include "bench_results.h"
 #include "bin/kernels.h"
 
@@ -21,22 +22,16 @@ struct KernelFlags : BenchFlags {
 void add_flags(CLI::App& app, KernelFlags& flags);
 
 // Measures the selected kernels, keeps their rows, and writes them at the end.
-class KernelRun {
+class KernelRun : public BenchRun {
  public:
   KernelRun(KernelFlags flags, std::vector<KernelCase> kernels);
 
-  const std::vector<KernelCase>& kernels() const { return kernels_; }
-
-  // The kernels to run, in order, each `repetitions` times. Before anything else.
-  void select(const std::vector<int>& indices, int repetitions);
-  void dry_run() const;
-
-  // Learns the memory's bandwidth and opens the journal.
-  void start();
-  // Measures a kernel once more, or takes it from the journal; gives its first row's median time, in seconds.
-  double run_kernel(int index);
-  // Rows for what the run never came to; then the file and the table. Gives the exit code.
-  int finish();
+  std::vector<std::vector<std::string>> names() const override;
+  void select(const std::vector<int>& indices, int repetitions) override;
+  void dry_run() const override;
+  void start() override;
+  double run_item(int index) override;
+  int finish() override;
 
  private:
   nlohmann::ordered_json what_results_depend_on() const;

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // triphase_steps: times whole training steps, phase by phase.
-#include <iostream>
-
-#include "bench_main.h"
 #include "step_run.h"
 
 namespace triphase {
@@ -13,23 +10,7 @@ int run(const Flags& flags, const BenchmarkFlags& benchmark_flags) {
     throw InputError("triphase_steps", "--suite=NAME or --model=NAME", "neither; --suite=quick is a start");
   }
   StepRun run(flags, select_cases(flags.selection, flags.threads, flags.time_per_case_s));
-  std::vector<std::vector<std::string>> names;
-  for (const Case& item : run.cases()) names.push_back({item.id.name()});
-  const std::vector<int> selected = filtered(names, benchmark_flags.filter, "case");
-  run.select(selected, benchmark_flags.repetitions);
-  if (benchmark_flags.list) {
-    for (const int i : selected) std::cout << run.cases()[static_cast<size_t>(i)].id.name() << "\n";
-    return 0;
-  }
-  if (flags.dry_run) {
-    run.dry_run();
-    return 0;
-  }
-  run.start();
-  std::vector<std::pair<int, std::string>> items;
-  for (const int i : selected) items.emplace_back(i, run.cases()[static_cast<size_t>(i)].id.name());
-  run_benchmarks(items, [&](int i) { return run.run_case(i); });
-  return run.finish();
+  return run_selected(run, "case", flags, benchmark_flags);
 }
 
 }  // namespace

@@ -44,6 +44,12 @@ Json StepRun::what_results_depend_on() const {
           {"precision", flags_.precision}};
 }
 
+std::vector<std::vector<std::string>> StepRun::names() const {
+  std::vector<std::vector<std::string>> all;
+  for (const Case& item : cases_) all.push_back({item.id.name()});
+  return all;
+}
+
 void StepRun::select(const std::vector<int>& indices, int repetitions) {
   selected_ = indices;
   repetitions_ = repetitions;
@@ -68,7 +74,7 @@ std::string StepRun::outcome(const Journal::Rows& rows) {
   return text;
 }
 
-double StepRun::run_case(int index) {
+double StepRun::run_item(int index) {
   const Case& item = cases_[static_cast<size_t>(index)];
   const std::string name = item.id.name();
   const int repetition = repetitions_done_[index]++;

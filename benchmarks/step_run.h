@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "bench_main.h"
 #include "bench_results.h"
 #include "bin/known_machines.h"
 #include "step_flags.h"
@@ -15,22 +16,16 @@
 namespace triphase {
 
 // Measures the selected cases, keeps their rows, and writes them at the end.
-class StepRun {
+class StepRun : public BenchRun {
  public:
   StepRun(Flags flags, std::vector<Case> cases);
 
-  const std::vector<Case>& cases() const { return cases_; }
-
-  // The cases to run, in order, each `repetitions` times. Before anything else.
-  void select(const std::vector<int>& indices, int repetitions);
-  void dry_run() const;
-
-  // Opens the journal.
-  void start();
-  // Measures a case once more, or takes it from the journal; gives the median time of its step, in seconds.
-  double run_case(int index);
-  // Rows for what the run never came to; then the file and the table. Gives the exit code.
-  int finish();
+  std::vector<std::vector<std::string>> names() const override;
+  void select(const std::vector<int>& indices, int repetitions) override;
+  void dry_run() const override;
+  void start() override;
+  double run_item(int index) override;
+  int finish() override;
 
  private:
   nlohmann::ordered_json what_results_depend_on() const;

@@ -28,22 +28,22 @@ from triphase import gate, gate_report
 from triphase.gate_calibration import Noise, find_noise
 from triphase.gate_pairs import write_record
 from triphase.gate_processes import Pairs
+from triphase.stopping import Stopped
 from triphase.track_arguments import (
+    add_binaries,
     add_budget,
     add_floor,
     add_format,
     add_noise,
     check_writable,
-    command,
-    program,
+    commands,
 )
-from triphase.track_errors import BadInput, Stopped
+from triphase.track_errors import BadInput
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.usage = "scripts/track ab --base BINARY --new BINARY [options] [-- FLAGS FOR BOTH]"
-    parser.add_argument("--base", type=program, required=True, metavar="BINARY")
-    parser.add_argument("--new", type=program, required=True, metavar="BINARY")
+    add_binaries(parser)
     add_budget(parser, "2m")
     add_floor(parser)
     add_noise(parser)
@@ -53,10 +53,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     check_writable(options.out)
-    commands = {side: command(getattr(options, side), options.flags) for side in ("base", "new")}
     progress = Progress()
     with tempfile.TemporaryDirectory(prefix="triphase-ab-") as scratch:
-        pairs = Pairs(commands, Path(scratch), options.budget, say=progress)
+        pairs = Pairs(commands(options), Path(scratch), options.budget, say=progress)
         document: dict[str, Any] = {}
         try:
             document = judge(pairs, options)

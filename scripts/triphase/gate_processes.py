@@ -21,7 +21,8 @@ from triphase.gate import Floats, Mask
 from triphase.gate_filter import filter_of, registered
 from triphase.gate_pairs import SIDES, Process, Record
 from triphase.peers_processes import run
-from triphase.track_errors import BadInput, Stopped
+from triphase.stopping import Stopped
+from triphase.track_errors import BadInput
 from triphase.track_rows import Run
 from triphase.track_runs import read_run
 

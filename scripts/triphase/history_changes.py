@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from triphase.history_output import add_db, add_format, add_kernel, formatted
+from triphase.history_output import add_question, formatted
 
 COLUMNS = (
     "kernel",
@@ -26,10 +26,7 @@ COLUMNS = (
 )
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    add_kernel(parser)
-    add_format(parser)
-    add_db(parser)
+configure = add_question
 
 
 def run(options: argparse.Namespace) -> int:

@@ -43,6 +43,13 @@ def add_kernel(parser: argparse.ArgumentParser, *, required: bool = False) -> No
     )
 
 
+def add_question(parser: argparse.ArgumentParser) -> None:
+    """Of which kernels, in which form, from where."""
+    add_kernel(parser)
+    add_format(parser)
+    add_db(parser)
+
+
 def formatted(rows: Sequence[dict[str, Any]], form: str, columns: Sequence[str]) -> str:
     """The rows as text that ends with a newline. columns: those of a table, and their order."""
     if form == "json":

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from triphase.history_output import add_db, add_format, add_kernel, formatted
+from triphase.history_output import add_question, formatted
 
 OVERVIEW = ("kernel", "environment", "runs", "first", "last", "median_s", "last_change_percent")
 RUNS = (
@@ -22,10 +22,7 @@ RUNS = (
 )
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    add_kernel(parser)
-    add_format(parser)
-    add_db(parser)
+configure = add_question
 
 
 def run(options: argparse.Namespace) -> int:

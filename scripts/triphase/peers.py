@@ -33,20 +33,13 @@ from triphase.peers_schedule import (
     BadCase,
     parse_case,
 )
+from triphase.stopping import Stopped, stop_on_signals
 
 TORCH = ROOT / "build" / "torch" / "bin" / "python"
 
 
 class Refused(Exception):
     """Bad usage, or nothing can be done here: one line and exit code 2."""
-
-
-class Stopped(BaseException):
-    """A signal asks to end; holds the exit code."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
 
 
 # ---- command line
@@ -236,14 +229,9 @@ def main(argv: list[str] | None = None) -> int:
     return code or exit_code(run)
 
 
-def _stop(number: int, _: object) -> NoReturn:
-    raise Stopped(128 + number)
-
-
 def run_main(argv: list[str] | None = None) -> int:
     """`main`, with every refusal as one line."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    stop_on_signals()
     try:
         return main(argv)
     except (Refused, BadCase) as refusal:

@@ -13,11 +13,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import signal
 import sys
 from typing import NoReturn
 
-from triphase.track_errors import BadInput, Stopped
+from triphase.stopping import Stopped, stop_on_signals
+from triphase.track_errors import BadInput
 
 COMMANDS = {  # name: module, what it answers
     "ab": ("ab", "did a kernel get slower from one binary to another? measures both in turns"),
@@ -83,14 +83,9 @@ def split(words: list[str]) -> tuple[list[str], list[str]]:
     return words[:at], words[at + 1 :]
 
 
-def _stop(number: int, _: object) -> NoReturn:
-    raise Stopped(128 + number)
-
-
 def run_main(argv: list[str] | None = None) -> int:
     """`main`, with every refusal as one line."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    stop_on_signals()
     try:
         return main(argv)
     except BadInput as refusal:

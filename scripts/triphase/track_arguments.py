@@ -61,6 +61,11 @@ def whole(least: int) -> type:
     return number  # type: ignore[return-value]
 
 
+def add_binaries(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--base", type=program, required=True, metavar="BINARY")
+    parser.add_argument("--new", type=program, required=True, metavar="BINARY")
+
+
 def add_floor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--floor", type=percent, default=gate.FLOOR, metavar="PERCENT",
@@ -99,6 +104,11 @@ def program(text: str) -> str:
 def command(program: str, flags: list[str]) -> list[str]:
     """What is started: the program with the flags given, or with its TURNS where none are."""
     return [program, *(flags or TURNS.get(Path(program).name, ()))]
+
+
+def commands(options: argparse.Namespace) -> dict[str, list[str]]:
+    """What is started for each of add_binaries."""
+    return {side: command(getattr(options, side), options.flags) for side in ("base", "new")}
 
 
 def check_writable(path: Path | None) -> None:

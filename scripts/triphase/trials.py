@@ -28,22 +28,22 @@ from triphase.files import write_atomic
 from triphase.gate_noise import rate
 from triphase.gate_processes import Pairs
 from triphase.prose import percent
+from triphase.stopping import Stopped
 from triphase.track_arguments import (
+    add_binaries,
     add_budget,
     add_floor,
     add_noise,
     check_writable,
-    command,
-    program,
+    commands,
     whole,
 )
-from triphase.track_errors import BadInput, Stopped
+from triphase.track_errors import BadInput
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.usage = "scripts/track trials --base BINARY --new BINARY [options] [-- FLAGS FOR BOTH]"
-    parser.add_argument("--base", type=program, required=True, metavar="BINARY")
-    parser.add_argument("--new", type=program, required=True, metavar="BINARY")
+    add_binaries(parser)
     parser.add_argument(
         "--slower", type=pattern, metavar="REGEX",
         help="the kernels that the new binary slows; without it, none",
@@ -68,13 +68,12 @@ def pattern(text: str) -> re.Pattern[str]:
 
 def run(options: argparse.Namespace) -> int:
     check_writable(options.out)
-    commands = {side: command(getattr(options, side), options.flags) for side in ("base", "new")}
     runs: list[dict[str, Any]] = []
     stopped = 0
     for number in range(options.runs):
         print(f"track: run {number + 1} of {options.runs}", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory(prefix="triphase-trials-") as scratch:
-            pairs = Pairs(commands, Path(scratch), options.budget)
+            pairs = Pairs(commands(options), Path(scratch), options.budget)
             try:
                 document = ab.judge(pairs, options)
             except Stopped as stop:
@@ -85,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
         verdicts = {row["kernel"]: row["verdict"] for row in document["rows"]}
         runs.append({"elapsed_s": pairs.elapsed_s, "verdicts": verdicts})
         if options.out is not None:
-            result = {"commands": commands, "settings": ab.settings(options), "runs": runs}
+            result = {"commands": commands(options), "settings": ab.settings(options), "runs": runs}
             write_atomic(options.out, json.dumps(result | count(runs, options.slower)) + "\n")
     if runs:
         print(render(count(runs, options.slower), options.slower))

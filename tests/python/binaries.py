@@ -101,3 +101,25 @@ def tiny_network(name: str = "Tiny", width: int = 8) -> Json:
             {"name": "fc2", "kind": "linear", "out_features": 3},
         ],
     }
+
+
+# What every binary that runs benchmarks refuses, and words of its line.
+REFUSED_FLAGS: dict[str, tuple[list[object], list[str]]] = {
+    "unknown_flag": (["--model=OneNet", "--frobnicate"], ["--frobnicate"]),
+    "unknown_model": (["--model=Nope"], ["model: expected", "OneNet", "found 'Nope'"]),
+    "batch_0": (["--model=OneNet", "--batch=0"], ["batch: expected an integer from 1", "found 0"]),
+    "backend": (["--model=OneNet", "--backend=foo"], ["onednn, cuda or reference", "'foo'"]),
+    "dtype": (["--model=OneNet", "--dtype=f99"], ["one of f32, tf32, bf16, f16", "'f99'"]),
+    "optimizer": (["--model=OneNet", "--optimizer=sdg"], ["one of sgd", "'sdg'"]),
+    "threads_0": (["--model=OneNet", "--threads=0"], ["--threads"]),
+    "verify": (["--model=OneNet", "--verify=maybe"], ["--verify", "maybe"]),
+    "memory_word": (["--model=OneNet", "--max_memory=lots"], ["--max_memory: expected", "'lots'"]),
+    "seed": (["--model=OneNet", "--seed=-1"], ["--seed"]),
+    "resume_without_file": (["--model=OneNet", "--resume"], ["--resume: expected --benchmark_out"]),
+    "filter": (["--model=OneNet", "--benchmark_filter=("], ["--benchmark_filter", "regular"]),
+    "repetitions_0": (["--model=OneNet", "--benchmark_repetitions=0"], ["from 1 to 10000", "'0'"]),
+    "format": (["--model=OneNet", "--benchmark_format=csv"], ["console or json", "'csv'"]),
+    "out_format": (["--model=OneNet", "--benchmark_out_format=csv"], ["expected json, found csv"]),
+    "context": (["--model=OneNet", "--benchmark_context=novalue"], ["key=value", "'novalue'"]),
+    "benchmark_flag": (["--model=OneNet", "--benchmark_frobnicate=1"], ["--benchmark_frobnicate"]),
+}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import fake_steps
+from binaries import run, tiny_network, write_model
 from triphase import records
 
 
@@ -40,3 +41,16 @@ def write_steps(tmp_path: Path) -> Callable[[Any], Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def backend() -> str:
+    """One that this build has."""
+    process = run("triphase_steps", "--model=OneNet", "--backend=onednn", "--dry_run")
+    return "onednn" if " runs " in process.stdout else "reference"
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """The file of a network whose steps take microseconds."""
+    return write_model(tmp_path, tiny_network())

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from binaries import (
+    REFUSED_FLAGS,
     ROOT,
     Json,
     assert_refused,
@@ -29,18 +30,6 @@ from triphase.track_runs import read_run
 PHASES = {"forward", "backward_data", "backward_weights", "update"}
 
 
-@pytest.fixture(scope="session")
-def backend() -> str:
-    """One that this build has."""
-    process = run("triphase_kernels", "--model=OneNet", "--backend=onednn", "--dry_run")
-    return "onednn" if " runs " in process.stdout else "reference"
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    return write_model(tmp_path, tiny_network())
-
-
 def kernels(*arguments: object, seconds: float = 0.002) -> subprocess.CompletedProcess[str]:
     return run("triphase_kernels", f"--time_per_kernel={seconds}", *arguments)
 
@@ -56,18 +45,9 @@ def kernel_of(row: Json) -> str:
 
 # --- What is asked --------------------------------------------------------------------------------
 
-BAD_FLAGS: dict[str, tuple[list[object], list[str]]] = {
-    "unknown_flag": (["--model=OneNet", "--frobnicate"], ["--frobnicate"]),
+BAD_FLAGS: dict[str, tuple[list[object], list[str]]] = REFUSED_FLAGS | {
     "flag_of_steps": (["--model=OneNet", "--time_per_case=1"], ["--time_per_case"]),
     "unknown_suite": (["--suite=nope"], ["suite: expected", "kernels", "found 'nope'"]),
-    "unknown_model": (["--model=Nope"], ["model: expected", "OneNet", "found 'Nope'"]),
-    "batch_0": (["--model=OneNet", "--batch=0"], ["batch: expected an integer from 1", "found 0"]),
-    "backend": (["--model=OneNet", "--backend=foo"], ["onednn, cuda or reference", "'foo'"]),
-    "dtype": (["--model=OneNet", "--dtype=f99"], ["one of f32, tf32, bf16, f16", "'f99'"]),
-    "optimizer": (["--model=OneNet", "--optimizer=sdg"], ["one of sgd", "'sdg'"]),
-    "threads_0": (["--model=OneNet", "--threads=0"], ["--threads"]),
-    "verify": (["--model=OneNet", "--verify=maybe"], ["--verify", "maybe"]),
-    "memory_word": (["--model=OneNet", "--max_memory=lots"], ["--max_memory: expected", "'lots'"]),
     "cache_word": (["--model=OneNet", "--cache=warm"], ["--cache", "warm"]),
     "cache_empty": (["--model=OneNet", "--cache="], ["--cache"]),
     "time_0": (["--model=OneNet", "--time_per_kernel=0"], ["--time_per_kernel"]),
@@ -75,18 +55,10 @@ BAD_FLAGS: dict[str, tuple[list[object], list[str]]] = {
         ["--model=OneNet", "--time_per_kernel=nan"],
         ["--time_per_kernel: expected a number from 0.0001 to 1e+06, found 'nan'"],
     ),
-    "seed": (["--model=OneNet", "--seed=-1"], ["--seed"]),
-    "resume_without_file": (["--model=OneNet", "--resume"], ["--resume: expected --benchmark_out"]),
-    "filter": (["--model=OneNet", "--benchmark_filter=("], ["--benchmark_filter", "regular"]),
     "filter_of_nothing": (
         ["--model=OneNet", "--benchmark_filter=Nope"],
         ["--benchmark_filter: expected a pattern that matches a kernel, found 'Nope'"],
     ),
-    "repetitions_0": (["--model=OneNet", "--benchmark_repetitions=0"], ["from 1 to 10000", "'0'"]),
-    "format": (["--model=OneNet", "--benchmark_format=csv"], ["console or json", "'csv'"]),
-    "out_format": (["--model=OneNet", "--benchmark_out_format=csv"], ["expected json, found csv"]),
-    "context": (["--model=OneNet", "--benchmark_context=novalue"], ["key=value", "'novalue'"]),
-    "benchmark_flag": (["--model=OneNet", "--benchmark_frobnicate=1"], ["--benchmark_frobnicate"]),
 }
 
 

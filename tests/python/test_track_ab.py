@@ -21,8 +21,9 @@ from fake_benchmark import KERNELS, install, start_here
 from triphase import gate, gate_processes, gate_report, track
 from triphase.gate_filter import filter_of, registered
 from triphase.gate_pairs import read_record
+from triphase.stopping import Stopped
 from triphase.track_arguments import duration
-from triphase.track_errors import BadInput, Stopped
+from triphase.track_errors import BadInput
 from triphase.track_rows import KernelRow, Run
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,7 +20,8 @@ from triphase.gate_calibration import (
     machine_of,
 )
 from triphase.gate_pairs import Process, Record, read_record, write_record
-from triphase.track_errors import BadInput, Stopped
+from triphase.stopping import Stopped
+from triphase.track_errors import BadInput
 
 CONTEXT = {"num_cpus": 2, "caches": []}
 
