@@ -21,6 +21,7 @@ constexpr int64_t kAlignment = 64;  // a cache line, and the widest vector
 
 // When candidates are timed.
 constexpr double kClearlyFaster = 0.95;
+constexpr double kHopeless = 1.5;  // times the best: not run again
 constexpr double kEnough_s = 0.02;
 constexpr int kMostRounds = 15;
 
@@ -309,11 +310,11 @@ void OnednnPlan::choose_candidates() {
     for (int round = 0; round < kMostRounds && (round < 2 || spent_s < kEnough_s * static_cast<double>(round));
          ++round) {
       for (size_t c = 0; c < candidates.size(); ++c) {
+        if (best_s[c] > kHopeless * std::ranges::min(best_s) && round > 0) continue;
         const double elapsed_s = seconds_of(candidates[c].run);
         best_s[c] = std::min(best_s[c], elapsed_s);
         spent_s += elapsed_s;
       }
-      if (spent_s > 1) break;
     }
     for (size_t c = 1; c < candidates.size(); ++c) {
       if (best_s[c] < kClearlyFaster * best_s[chosen_[g]]) chosen_[g] = c;
