@@ -127,13 +127,17 @@ Journal::Rows KernelRun::rows_of(const KernelCase& item, int repetition,
 PreparedKernel& KernelRun::prepared(int index, const StageProgress& progress) {
   if (const auto found = prepared_.find(index); found != prepared_.end()) return found->second;
   const KernelCase& item = kernels_[static_cast<size_t>(index)];
-  auto backend = make_backend(item.id.backend);
+  const auto made_backend = make_backend(item.id.backend);
+  if (const auto* why = std::get_if<Unsupported>(&made_backend)) {  // a device may be lost
+    return prepared_.emplace(index, PreparedKernel{skipped(why->reason), nullptr}).first->second;
+  }
+  Backend& backend = *std::get<std::unique_ptr<Backend>>(made_backend);
   const auto make = [&] {
     int64_t held_bytes = 0;
     for (const auto& [other, kernel] : prepared_) held_bytes += kernel.setup.memory.peak_bytes();
     MeasureOptions options = options_;
-    options.max_memory_bytes -= held_bytes;
-    return prepare(*item.kernel, *std::get<std::unique_ptr<Backend>>(backend), options, progress);
+    options.max_memory_bytes = memory_to_use(flags_.max_memory, backend, options_.max_memory_bytes - held_bytes);
+    return prepare(*item.kernel, backend, options, progress);
   };
   PreparedKernel made = make();
   if (made.setup.status == Status::kSkipped && !made.plan && !prepared_.empty() && stop_signal() == 0) {
@@ -186,14 +190,16 @@ void KernelRun::dry_run() const {
     std::string status = item.cannot_run.empty() ? "runs" : "skipped: " + item.cannot_run;
     int64_t needed = logical_memory(item.kernel->program).total;
     if (item.cannot_run.empty()) {
-      auto backend = make_backend(item.id.backend);
-      auto plan = std::get<std::unique_ptr<Backend>>(backend)->compile(item.kernel->program, {flags_.threads});
+      auto made = make_backend(item.id.backend);
+      Backend& backend = *std::get<std::unique_ptr<Backend>>(made);
+      auto plan = backend.compile(item.kernel->program, {flags_.threads});
       if (const auto* why = std::get_if<Unsupported>(&plan)) {
         status = "skipped: " + why->reason;
       } else {
         const MemoryPlan memory = std::get<std::unique_ptr<Plan>>(plan)->memory_plan();
         needed = memory.peak_bytes();
-        if (const auto shortage = memory_shortage(memory, options_.max_memory_bytes)) status = "skipped: " + *shortage;
+        const int64_t may_use = memory_to_use(flags_.max_memory, backend, options_.max_memory_bytes);
+        if (const auto shortage = memory_shortage(memory, may_use)) status = "skipped: " + *shortage;
       }
     }
     runnable += status == "runs";

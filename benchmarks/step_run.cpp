@@ -90,16 +90,18 @@ double StepRun::run_item(int index) {
       result = skipped("interrupted before it was measured");
     } else if (!item.cannot_run.empty()) {
       result = skipped(item.cannot_run);
+    } else if (const auto made = make_backend(item.id.backend); const auto* why = std::get_if<Unsupported>(&made)) {
+      result = skipped(why->reason);  // it could run when the run began: a device may be lost
     } else {
-      auto backend = make_backend(item.id.backend);
-      options_.gauge = machines_->gauge(item.id.backend);
-      result = measure(*item.program, *std::get<std::unique_ptr<Backend>>(backend), options_,
-                       [&](std::string_view stage, const Samples* so_far) {
-                         const double share = so_far ? so_far->measured_s / options_.sampling.budget_s : 0;
-                         progress_.show(position, name, std::string(stage), std::min(share, 1.0), expected_before_s_,
-                                        item.expected_s);
-                         return stop_signal() == 0;
-                       });
+      Backend& backend = *std::get<std::unique_ptr<Backend>>(made);
+      MeasureOptions options = options_;
+      options.gauge = machines_->gauge(item.id.backend);
+      options.max_memory_bytes = memory_to_use(flags_.max_memory, backend, options_.max_memory_bytes);
+      result = measure(*item.program, backend, options, [&](std::string_view stage, const Samples* so_far) {
+        const double share = so_far ? so_far->measured_s / options_.sampling.budget_s : 0;
+        progress_.show(position, name, std::string(stage), std::min(share, 1.0), expected_before_s_, item.expected_s);
+        return stop_signal() == 0;
+      });
       measured = stop_signal() == 0;
     }
     done.rows = rows_of(item, {repetition, repetitions_}, result);
@@ -137,16 +139,18 @@ void StepRun::dry_run() const {
     std::string status = item.cannot_run.empty() ? "runs" : "skipped: " + item.cannot_run;
     int64_t needed = logical_memory(*item.program).total;
     if (item.cannot_run.empty()) {
-      auto shortage = memory_shortage(needed, options_.max_memory_bytes);
+      auto made = make_backend(item.id.backend);
+      Backend& backend = *std::get<std::unique_ptr<Backend>>(made);
+      const int64_t may_use = memory_to_use(flags_.max_memory, backend, options_.max_memory_bytes);
+      auto shortage = memory_shortage(needed, may_use);
       if (!shortage) {
-        auto backend = make_backend(item.id.backend);
-        auto plan = std::get<std::unique_ptr<Backend>>(backend)->compile(*item.program, {options_.threads});
+        auto plan = backend.compile(*item.program, {options_.threads});
         if (const auto* why = std::get_if<Unsupported>(&plan)) {
           status = "skipped: " + why->reason;
         } else {
           const MemoryPlan memory = std::get<std::unique_ptr<Plan>>(plan)->memory_plan();
           needed = memory.peak_bytes();
-          shortage = memory_shortage(memory, options_.max_memory_bytes);
+          shortage = memory_shortage(memory, may_use);
         }
       }
       if (shortage) status = "skipped: " + *shortage;

@@ -78,6 +78,11 @@ def run(options: argparse.Namespace) -> int:
                 document = ab.judge(pairs, options)
             except Stopped as stop:
                 stopped = stop.code
+            except BadInput as refusal:  # as where the machine has become too slow for the budget
+                if not runs:
+                    raise
+                print(f"track: run {number + 1} was refused: {refusal}", file=sys.stderr)
+                stopped = 2
             stopped = stopped or pairs.stopped
         if stopped:
             break

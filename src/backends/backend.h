@@ -27,6 +27,12 @@ struct Segment {
   bool operator==(const Segment&) const = default;
 };
 
+// What a device that is not the host says of itself at a moment; absent where it does not tell.
+struct DeviceState {
+  std::optional<double> clock_hz, memory_clock_hz, power_w, temperature_c;
+  std::vector<std::string> throttled_by;  // "power cap", "thermal" ...; empty where nothing holds its clock down
+};
+
 // Something that runs whole training steps and stamps them on its own clock. A Plan is one; tests have another.
 class StepSource {
  public:
@@ -42,6 +48,13 @@ class StepSource {
   // Seconds spent in run_step() so far that no interval holds, such as preparing each step; they count against a
   // budget.
   virtual double untimed_s() const { return 0; }
+
+  // Whether its clock is the host's, so that CPU time can be set against it.
+  virtual bool on_host() const { return true; }
+  virtual std::optional<DeviceState> state() { return {}; }
+  // Runs one step without marks, launched call by call where run_step() replays a recording; gives its seconds. Absent
+  // where that is no difference.
+  virtual std::optional<double> run_launched_step() { return {}; }
 };
 
 // A unit that a plan executes: one op, or several fused into one call. Never crosses a phase.
@@ -80,8 +93,11 @@ class Plan : public StepSource {
   // One step, calling before(g) and after(g) around each group g: in between, inputs become outputs, maybe in place.
   virtual void run_observed(const std::function<void(int)>& before, const std::function<void(int)>& after) = 0;
 
-  // Runs one group alone, once more, on what its operands hold: those of the last step.
-  virtual void run_group(int group) = 0;
+  // Runs these groups, in order, so many times over, on what their operands hold: those of the last step. Gives the
+  // seconds of all of it on the backend's own clock.
+  virtual double run_groups(std::span<const int> groups, int64_t runs) = 0;
+  // The least time above zero that this clock tells, in seconds.
+  virtual double tick_s() const = 0;
   // Pushes all memory that the plan has allocated out of every cache; what computes is awake afterwards. False where
   // the processor has no way to.
   virtual bool evict() = 0;
@@ -122,6 +138,8 @@ class Backend {
   // The program must outlive the plan. Throws VendorError; what cannot run is returned.
   virtual std::variant<std::unique_ptr<Plan>, Unsupported> compile(const StepProgram& program,
                                                                    const CompileOptions& options) = 0;
+  // Memory that its plans may have, where that is not the host's.
+  virtual std::optional<int64_t> free_bytes() const { return {}; }
   // What this backend has to measure the machine's ceilings with, on so many threads; none where it has nothing.
   virtual std::vector<ProbeGroup> probes(int /*threads*/) { return {}; }
   // The gauges alone.

@@ -13,6 +13,9 @@
 #ifdef TRIPHASE_ONEDNN
 #include "backends/onednn/onednn.h"
 #endif
+#ifdef TRIPHASE_CUDA
+#include "backends/cuda/cuda.h"
+#endif
 
 namespace triphase {
 namespace {
@@ -69,7 +72,13 @@ std::variant<std::unique_ptr<Backend>, Unsupported> make_backend(const std::stri
     return Unsupported{"this build has no oneDNN backend (scripts/setup installs oneDNN; then configure anew)"};
 #endif
   }
-  if (name == "cuda") return Unsupported{"this build has no CUDA backend"};
+  if (name == "cuda") {
+#ifdef TRIPHASE_CUDA
+    return make_cuda_backend();
+#else
+    return Unsupported{"this build has no CUDA backend (install the CUDA Toolkit, with nvcc; then configure anew)"};
+#endif
+  }
   throw InputError("--backend", "onednn, cuda or reference", "'" + name + "'");
 }
 
@@ -144,6 +153,11 @@ int64_t parse_bytes(const std::string& text) {
 
 int64_t memory_to_use(const std::string& max_memory) {
   return max_memory.empty() ? available_memory_bytes() / 10 * 9 : parse_bytes(max_memory);
+}
+
+int64_t memory_to_use(const std::string& max_memory, const Backend& backend, int64_t host_bytes) {
+  const auto own = backend.free_bytes();
+  return own && max_memory.empty() ? *own / 10 * 9 : host_bytes;
 }
 
 }  // namespace triphase

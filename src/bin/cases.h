@@ -39,5 +39,7 @@ int64_t parse_bytes(const std::string& text);
 
 // What --max_memory says, in bytes; nine tenths of what is available now where it says nothing. Throws InputError.
 int64_t memory_to_use(const std::string& max_memory);
+// The same for a backend's plans, whose memory may not be the host's, of which `host_bytes` may be used.
+int64_t memory_to_use(const std::string& max_memory, const Backend& backend, int64_t host_bytes);
 
 }  // namespace triphase

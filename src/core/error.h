@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The three kinds of failure. Wrong input throws InputError with the place, what was expected and what was found;
+// The kinds of failure. Wrong input throws InputError with the place, what was expected and what was found;
 // inability is a returned Unsupported and becomes a skipped row; a library's error throws VendorError.
 #pragma once
 
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -32,6 +33,22 @@ class VendorError : public std::runtime_error {
 // What a backend cannot do, and why.
 struct Unsupported {
   std::string reason;
+};
+
+// Thrown within a backend for what it has no way to run; becomes Unsupported.
+class Unimplemented : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// Memory was refused: what() says how much was needed and, where known, how much there is.
+class OutOfMemory : public std::bad_alloc {
+ public:
+  explicit OutOfMemory(std::string what) : what_(std::move(what)) {}
+  const char* what() const noexcept override { return what_.c_str(); }
+
+ private:
+  std::string what_;
 };
 
 }  // namespace triphase

@@ -10,6 +10,7 @@
 
 #include "core/clock.h"
 #include "core/error.h"
+#include "stats/order.h"
 
 namespace triphase {
 namespace {
@@ -85,17 +86,23 @@ void take_samples(StepSource& source, const MeasureOptions& options, const Stage
   const ProcessUsage before = process_usage();
   const double sample_begin_s = now_s();
   double read_s = sample_begin_s;
+  const auto read_state = [&] {
+    if (auto state = source.state()) result.states.push_back(std::move(*state));
+  };
+  read_state();
   result.samples = sample(source, options.sampling, [&](const Samples& so_far) {
-    if (options.gauge != nullptr && now_s() - read_s > kBetweenReadingsS) {
-      result.readings.push_back(options.gauge->rates());
+    if (now_s() - read_s > kBetweenReadingsS) {
+      if (options.gauge != nullptr) result.readings.push_back(options.gauge->rates());
+      read_state();
       read_s = now_s();
     }
     return progress("sample", &so_far);
   });
+  read_state();
   const double elapsed_s = now_s() - sample_begin_s;
   const ProcessUsage after = process_usage();
   if (elapsed_s > 0) {
-    result.cpu_share = (after.cpu_s - before.cpu_s) / elapsed_s;
+    if (source.on_host()) result.cpu_share = (after.cpu_s - before.cpu_s) / elapsed_s;
     result.switches_per_s = static_cast<double>(after.involuntary_switches - before.involuntary_switches) / elapsed_s;
   }
   if (result.samples.step_s.empty()) {
@@ -106,10 +113,27 @@ void take_samples(StepSource& source, const MeasureOptions& options, const Stage
   if (result.status == Status::kUnverified) result.reason = "--verify=off";
 }
 
+// The median over pairs of a step launched call by call and one replayed.
+std::optional<double> launch_overhead(StepSource& source) {
+  constexpr int kPairs = 15;
+  std::vector<double> ratios;
+  std::vector<double> stamps_s;
+  for (int i = 0; i < kPairs; ++i) {
+    const auto launched_s = source.run_launched_step();
+    if (!launched_s) return {};
+    source.run_step(Marks::kNone, stamps_s);
+    ratios.push_back(*launched_s / (stamps_s.back() - stamps_s.front()));
+  }
+  return median(ratios);
+}
+
 // What goes wrong in `body` becomes a status and a reason.
 void guarded(Measurement& result, const std::function<void()>& body) {
   try {
     body();
+  } catch (const OutOfMemory& error) {
+    result.status = Status::kSkipped;
+    result.reason = error.what();
   } catch (const std::bad_alloc&) {
     result.status = Status::kSkipped;
     result.reason = "the system refused memory: needs " + gib(result.memory.peak_bytes());
@@ -147,6 +171,7 @@ Measurement measure(const StepProgram& program, Backend& backend, const MeasureO
   guarded(result, [&] {
     if (const auto plan = prepare(program, backend, options, progress, result)) {
       take_samples(*plan, options, progress, result);
+      if (!result.samples.step_s.empty()) result.launch_overhead = launch_overhead(*plan);
     }
   });
   return result;

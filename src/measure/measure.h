@@ -48,9 +48,11 @@ struct Measurement {
   MemoryPlan memory;
   Verification verification;
   double setup_s = 0;         // compile, allocate, fill and verify
-  double cpu_share = 1;       // CPU time of the process / wall time while sampling
+  double cpu_share = 1;       // CPU time of the process / wall time while sampling; 1 where the time is a device's
   double switches_per_s = 0;  // how often others took a processor away while sampling: a busy machine
   Readings readings;          // of the gauge while sampling
+  std::optional<double> launch_overhead;  // step time launched call by call / replayed
+  std::vector<DeviceState> states;        // of the device while sampling; none of the host
   Samples samples;
 };
 

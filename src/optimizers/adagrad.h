@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "core/host_device.h"
+
 namespace triphase {
 
 struct AdaGrad {
@@ -18,7 +20,7 @@ struct AdaGrad {
   std::array<double, 1> scalars(int64_t) const { return {learning_rate}; }
 
   template <class T>
-  void step(T& w, T g, T* state, const T* scalars) const {
+  TRIPHASE_HOST_DEVICE void step(T& w, T g, T* state, const T* scalars) const {
     using std::sqrt;
     state[0] += g * g;
     w -= scalars[0] * (g / (sqrt(state[0]) + T(epsilon)));

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "core/host_device.h"
+
 namespace triphase {
 
 struct Adam {
@@ -25,7 +27,7 @@ struct Adam {
   }
 
   template <class T>
-  void step(T& w, T g, T* state, const T* scalars) const {
+  TRIPHASE_HOST_DEVICE void step(T& w, T g, T* state, const T* scalars) const {
     using std::sqrt;
     state[0] = T(beta1) * state[0] + T(1 - beta1) * g;
     state[1] = T(beta2) * state[1] + T(1 - beta2) * g * g;

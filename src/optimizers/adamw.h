@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "core/host_device.h"
 #include "optimizers/adam.h"
 
 namespace triphase {
@@ -24,13 +25,13 @@ struct AdamW {
   }
 
   template <class T>
-  void step(T& w, T g, T* state, const T* scalars) const {
+  TRIPHASE_HOST_DEVICE void step(T& w, T g, T* state, const T* scalars) const {
     w -= scalars[2] * w;
     adam().step(w, g, state, scalars);
   }
 
  private:
-  constexpr Adam adam() const { return {.learning_rate = learning_rate}; }
+  TRIPHASE_HOST_DEVICE constexpr Adam adam() const { return {.learning_rate = learning_rate}; }
 };
 
 }  // namespace triphase

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "core/host_device.h"
+
 namespace triphase {
 
 struct Sgd {
@@ -17,7 +19,7 @@ struct Sgd {
   std::array<double, 1> scalars(int64_t) const { return {learning_rate}; }
 
   template <class T>
-  void step(T& w, T g, T*, const T* scalars) const {
+  TRIPHASE_HOST_DEVICE void step(T& w, T g, T*, const T* scalars) const {
     w -= scalars[0] * g;
   }
 };

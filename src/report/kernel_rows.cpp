@@ -67,13 +67,7 @@ std::vector<Json> rows(const KernelId& id, const Repetition& repetition, const K
       if (item.cache == Cache::kCold && memory_bytes_per_s) {
         write_proof(row, static_cast<double>(operand_bytes(kernel)), *memory_bytes_per_s);
       }
-      row["verified_ops"] = measured.verification.ops_checked;
-      row["verified_elements"] = measured.verification.elements_checked;
-      row["max_error_over_bound"] = measured.verification.max_error_over_bound;
-      row["involuntary_switches_per_s"] = measured.switches_per_s;
-      row["warmup_steps"] = measured.samples.warmup_steps;
-      row["steady"] = measured.samples.steady;
-      row["stop_reason"] = measured.samples.stop_reason;
+      write_run(row, measured);
     }
     rows.push_back(std::move(row));
   }

@@ -24,6 +24,9 @@ void write_status(nlohmann::ordered_json& row, const Measurement& measured);
 void write_times(nlohmann::ordered_json& row, const Measurement& measured, const std::vector<double>& series_s,
                  size_t kept);
 
+// How the run went: what was verified, what else the machine did, and when sampling began and ended.
+void write_run(nlohmann::ordered_json& row, const Measurement& measured);
+
 inline bool ran(const Measurement& measured) {
   return measured.status == Status::kOk || measured.status == Status::kUnverified;
 }

@@ -184,19 +184,14 @@ class RowWriter {
     if (expected_.peak_flop_per_s > 0 && row.contains("median_s")) {
       row["mfu"] = row["flop"].get<double>() / row["median_s"].get<double>() / expected_.peak_flop_per_s;
     }
-    row["verified_ops"] = measured_.verification.ops_checked;
-    row["verified_elements"] = measured_.verification.elements_checked;
-    row["max_error_over_bound"] = measured_.verification.max_error_over_bound;
+    write_run(row, measured_);
     if (const auto overhead = marking_overhead(measured_.samples)) row["marking_overhead"] = *overhead;
+    if (measured_.launch_overhead) row["launch_overhead"] = *measured_.launch_overhead;
     if (!measured_.readings.empty()) {
       row["machine_speed"] = {{"arithmetic", expected_.speed.arithmetic},
                               {"cache", expected_.speed.cache},
                               {"memory", expected_.speed.memory}};
     }
-    row["involuntary_switches_per_s"] = measured_.switches_per_s;
-    row["warmup_steps"] = measured_.samples.warmup_steps;
-    row["steady"] = measured_.samples.steady;
-    row["stop_reason"] = measured_.samples.stop_reason;
   }
 
   static void write_time_ratio(Json& row, const std::string& key, const std::optional<RatioSummary>& summary) {

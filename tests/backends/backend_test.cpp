@@ -7,9 +7,8 @@
 #include <cmath>
 #include <set>
 
+#include "backends/expectations.h"
 #include "backends/reference/reference.h"
-#include "measure/verify.h"
-#include "networks.h"
 #ifdef TRIPHASE_ONEDNN
 #include "backends/onednn/library_call.h"
 #include "backends/onednn/onednn.h"
@@ -18,39 +17,7 @@
 namespace triphase {
 namespace {
 
-std::unique_ptr<Plan> compiled(Backend& backend, const StepProgram& program, std::optional<size_t> formulation = {}) {
-  auto result = backend.compile(program, {.threads = 2, .formulation = formulation});
-  if (const auto* why = std::get_if<Unsupported>(&result)) throw std::runtime_error(why->reason);
-  return std::move(std::get<std::unique_ptr<Plan>>(result));
-}
-
-std::vector<double> losses(Plan& plan, const StepProgram& program, int steps) {
-  std::vector<double> values;
-  std::vector<double> stamps;
-  for (int i = 0; i < steps; ++i) {
-    plan.run_step(Marks::kNone, stamps);
-    values.push_back(plan.read(program.loss, 0));
-  }
-  return values;
-}
-
 class Backends : public testing::TestWithParam<NamedNetwork> {};
-
-void expect_verified(Backend& backend, const NamedNetwork& named) {
-  for (const int64_t batch : {2, 5, 16}) {
-    for (const std::string& optimizer : optimizer_names()) {
-      if (batch != 5 && optimizer != "sgd") continue;
-      const StepProgram program = lower(network_from(named.json), batch, optimizer_named(optimizer));
-      const auto plan = compiled(backend, program);
-      plan->allocate(3);
-      const Verification result = verify(program, *plan, VerifyMode::kFull, 3);
-      EXPECT_EQ(result.failure, "") << named.name << " " << optimizer << " batch " << batch;
-      EXPECT_LE(result.max_error_over_bound, 1);
-      EXPECT_EQ(result.ops_unchecked, 0);
-      EXPECT_EQ(result.ops_checked, static_cast<int>(program.ops.size()));
-    }
-  }
-}
 
 TEST_P(Backends, reference_agrees_with_the_element_evaluator) {
   const auto backend = make_reference_backend();
@@ -97,24 +64,8 @@ TEST_P(Backends, onednn_calls_alone_are_there_for_every_product_and_convolution)
 }
 
 TEST_P(Backends, onednn_losses_of_ten_steps_are_the_references) {
-  const auto onednn = make_onednn_backend();
-  const auto reference = make_reference_backend();
-  for (const std::string& optimizer : optimizer_names()) {
-    const StepProgram program =
-        lower(network_from(GetParam().json), 4, with_learning_rate(optimizer_named(optimizer), 1e-3));
-    const auto fast = compiled(*onednn, program);
-    const auto exact = compiled(*reference, program);
-    fast->allocate(3);
-    exact->allocate(3);
-    const std::vector<double> found = losses(*fast, program, 10);
-    const std::vector<double> expected = losses(*exact, program, 10);
-    for (size_t i = 0; i < found.size(); ++i) {
-      EXPECT_NEAR(found[i], expected[i], 2e-5 * std::abs(expected[i]))
-          << GetParam().name << " " << optimizer << " " << i;
-    }
-    fast->restore();
-    EXPECT_EQ(losses(*fast, program, 10), found) << "restore() begins anew";
-  }
+  const auto backend = make_onednn_backend();
+  expect_losses_of_the_reference(*backend, GetParam());
 }
 #endif
 
@@ -140,7 +91,8 @@ class FaultyPlan : public Plan {
   void run_observed(const std::function<void(int)>& before, const std::function<void(int)>& after) override {
     plan_->run_observed(before, after);
   }
-  void run_group(int group) override { plan_->run_group(group); }
+  double run_groups(std::span<const int> groups, int64_t runs) override { return plan_->run_groups(groups, runs); }
+  double tick_s() const override { return plan_->tick_s(); }
   bool evict() override { return plan_->evict(); }
 
  private:

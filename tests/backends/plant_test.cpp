@@ -45,10 +45,11 @@ TEST(Plant, follows_each_group_of_its_kind_and_phase_and_no_other) {
       for (const int op : plan.groups()[static_cast<size_t>(g)].ops) {
         expected = expected || slowed.slows(program.ops[static_cast<size_t>(op)]);
       }
+      const std::vector<int> group = {g};
       const int64_t before = plan.planted_rounds_run();
-      plan.run_group(g);
+      plan.run_groups(group, 1);
       const int64_t once = plan.planted_rounds_run() - before;
-      plan.run_group(g);
+      plan.run_groups(group, 1);
       EXPECT_EQ(once > 0, expected) << slowed.plant.op << " " << slowed.plant.phase << " group " << g;
       EXPECT_EQ(plan.planted_rounds_run() - before, 2 * once);
       groups_slowed += once > 0;

@@ -10,6 +10,7 @@ import pytest
 
 from fake_benchmark import KERNELS, install, start_here
 from triphase import gate_processes, track, trials
+from triphase.track_errors import BadInput
 
 FIRST, SECOND = list(KERNELS)[:2]
 
@@ -67,6 +68,23 @@ def test_a_kernel_that_is_ten_percent_slower_is_found(start):
     assert "slower: 2 of 2 runs" in said
     assert kept["found"]["hits"] == 2
     assert kept["false_alarm"]["hits"] == 0
+
+
+def test_a_run_that_is_refused_keeps_the_count_of_those_before(start, monkeypatch):
+    judge, calls = trials.ab.judge, []
+
+    def once(*arguments):
+        calls.append(arguments)
+        if len(calls) > 1:
+            raise BadInput("the budget is too short")
+        return judge(*arguments)
+
+    monkeypatch.setattr(trials.ab, "judge", once)
+    code, said, kept = start()
+    assert code == 2
+    assert "run 2 was refused: the budget is too short" in said
+    assert "0 of 1 runs" in said
+    assert len(kept["runs"]) == 1
 
 
 @pytest.mark.parametrize("words", [["--slower=("], ["--slower=nothing of the kind"], ["--runs=0"]])

@@ -152,6 +152,56 @@ TEST(Rows, flop_and_bytes_of_backward_and_step_are_sums_of_their_phases) {
   EXPECT_EQ(row(all, "forward")["traffic_bytes_planned"], 3 * 7) << "fc1 with its ReLU, fc2, loss";
 }
 
+TEST(Rows, a_devices_clocks_are_medians_and_throttled_readings_are_counted) {
+  const StepProgram two = program();
+  Measurement m = measured(two);
+  m.launch_overhead = 1.25;
+  m.states = {
+      {.clock_hz = 1.9e9, .memory_clock_hz = {}, .power_w = 300, .temperature_c = 40, .throttled_by = {}},
+      {.clock_hz = 1.5e9, .memory_clock_hz = {}, .power_w = 700, .temperature_c = 50, .throttled_by = {"power cap"}},
+      {.clock_hz = 1.6e9,
+       .memory_clock_hz = {},
+       .power_w = 690,
+       .temperature_c = 60,
+       .throttled_by = {"power cap", "thermal"}},
+      {.clock_hz = 1.9e9, .memory_clock_hz = {}, .power_w = 310, .temperature_c = 60, .throttled_by = {}}};
+  const std::vector<Json> all = rows(case_id(), {0, 1}, two, m, {});
+  const Json& step = row(all, "step");
+  EXPECT_EQ(step["launch_overhead"], 1.25);
+  EXPECT_EQ(step["device_clock_hz"], 1.75e9);
+  EXPECT_FALSE(step.contains("device_memory_clock_hz"));
+  EXPECT_EQ(step["device_power_w"], 500);
+  EXPECT_EQ(step["device_temperature_c"], 55);
+  EXPECT_EQ(step["throttled_share"], 0.5);
+  EXPECT_EQ(step["throttled_by"], Json({"power cap", "thermal"}));
+  EXPECT_EQ(step["sample_count"], 10) << "throttled samples stay";
+  EXPECT_FALSE(row(all, "forward").contains("device_clock_hz"));
+}
+
+TEST(Rows, updates_of_several_layers_in_one_kernel_have_one_time) {
+  const StepProgram two = program();
+  Measurement m = measured(two);
+  std::vector<Group> groups;
+  Group updates;
+  for (const Group& group : m.groups) {
+    if (two.ops[static_cast<size_t>(group.ops.front())].phase != Phase::kUpdate) {
+      groups.push_back(group);
+    } else {
+      updates.ops.insert(updates.ops.end(), group.ops.begin(), group.ops.end());
+    }
+  }
+  groups.push_back(updates);
+  m.groups = groups;
+  std::erase_if(m.samples.layers, [&](const Samples::Layer& layer) {
+    return layer.phase == Phase::kUpdate && layer.layer != two.ops[static_cast<size_t>(updates.ops.front())].layer;
+  });
+  const std::vector<Json> all = rows(case_id(), {0, 1}, two, m, {});
+  EXPECT_TRUE(row(all, "layer:fc1/update").contains("median_s"));
+  EXPECT_FALSE(row(all, "layer:fc2/update").contains("median_s"));
+  EXPECT_EQ(row(all, "layer:fc2/update")["fused_into"], "fc1");
+  EXPECT_EQ(row(all, "update")["status"], "ok");
+}
+
 TEST(Rows, a_layer_fused_into_another_says_so_and_has_flop_and_no_time) {
   const StepProgram p = program();
   const auto all = rows(case_id(), {}, p, measured(p));

@@ -64,7 +64,7 @@ dnnl::primitive_attr primitive_attributes(bool relu) {
 }
 
 OnednnPlan::OnednnPlan(const StepProgram& program, const CompileOptions& options, std::optional<Plant> plant)
-    : HostPlan(program),
+    : GroupedPlan(program),
       options_(options),
       places_(program.tensors.size()),
       group_of_op_(program.ops.size(), -1),

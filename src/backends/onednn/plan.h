@@ -9,21 +9,14 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <stdexcept>
 #include <unordered_map>
 
-#include "backends/host_plan.h"
+#include "backends/grouped_plan.h"
 #include "backends/onednn/layout.h"
 #include "backends/onednn/plant.h"
 #include "program/liveness.h"
 
 namespace triphase {
-
-// What this backend has no way to run; becomes Unsupported.
-class Unimplemented : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
 
 // A max-pool of a ReLU's output, whose backward may run together with the ReLU's.
 struct PoolAndRelu {
@@ -38,7 +31,7 @@ std::optional<PoolAndRelu> pool_and_relu(const StepProgram& program, int pool_ba
 // The caller's scratchpad, and a ReLU on the result where asked.
 dnnl::primitive_attr primitive_attributes(bool relu = false);
 
-class OnednnPlan : public HostPlan {
+class OnednnPlan : public GroupedPlan {
  public:
   OnednnPlan(const StepProgram& program, const CompileOptions& options, std::optional<Plant> plant = built_in_plant());
 

@@ -2,16 +2,16 @@
 #include "backends/reference/reference.h"
 
 #include "backends/evict.h"
-#include "backends/host_plan.h"
+#include "backends/grouped_plan.h"
 #include "backends/reference/interpreter.h"
 #include "program/initial.h"
 
 namespace triphase {
 namespace {
 
-class ReferencePlan : public HostPlan {
+class ReferencePlan : public GroupedPlan {
  public:
-  explicit ReferencePlan(const StepProgram& program) : HostPlan(program), interpreter_(program) {
+  explicit ReferencePlan(const StepProgram& program) : GroupedPlan(program), interpreter_(program) {
     for (size_t i = 0; i < program.ops.size(); ++i) {
       const Op& op = program.ops[i];
       add_group({{static_cast<int>(i)}, "reference:f64", cost(program, op).traffic_bytes * 2},

@@ -1,0 +1,427 @@
+// SPDX-License-Identifier: Apache-2.0
+// Compiling: the walk over the program, and what each kind of op becomes.
+#include "backends/cuda/plan.h"
+
+namespace triphase::cuda {
+
+namespace {
+
+// Parameters of at most as many elements are updated together: alone, launching takes longer than the update.
+constexpr int64_t kMostTogether = 1 << 20;
+
+// Blocks that begin a sum over everything.
+constexpr int64_t kMostSegments = 1024;
+
+kernels::Pooling pooling(const Window& window, const Shape& x, const Shape& y) {
+  return {{x[2], x[3]},
+          {y[2], y[3]},
+          {window.kernel[0], window.kernel[1]},
+          {window.stride[0], window.stride[1]},
+          {window.padding[0], window.padding[1]}};
+}
+
+std::string own(const OpKind& kind) { return "kernel:" + std::string(name_of(kind)); }
+
+}  // namespace
+
+void CudaPlan::compile(int op) {
+  using Direction = Convolution::Direction;
+  const std::vector<TensorId>& in = op_at(op).inputs;
+  const std::vector<TensorId>& out = op_at(op).outputs;
+  std::visit(
+      Overloaded{
+          [&](const MatMul& kind) { compile_product(op, kind); },
+          [&](const AddBias&) { compile_add_bias(op); },
+          [&](const BiasGradient&) { compile_bias_gradient(op); },
+          [&](const Conv2d& kind) { compile_convolution(op, Direction::kForward, kind, in[0], in[1], out[0]); },
+          [&](const Conv2dBackwardData& kind) {
+            compile_convolution(op, Direction::kBackwardData, kind.conv, out[0], in[1], in[0]);
+          },
+          [&](const Conv2dBackwardWeights& kind) {
+            compile_convolution(op, Direction::kBackwardWeights, kind.conv, in[1], out[0], in[0]);
+          },
+          [&](const Relu&) {
+            begin({op});
+            put_over(out[0], in[0], op);
+            end_elementwise(op, out[0], [=, this] { return kernels::Relu{data(in[0]), data(out[0])}; });
+          },
+          [&](const ReluBackward&) {
+            begin({op});
+            put_over(out[0], in[0], op);
+            end_elementwise(op, out[0], [=, this] {
+              return kernels::ReluBackward{data(in[0]), data(in[1]), data(out[0])};
+            });
+          },
+          [&](const Add&) {
+            begin({op});
+            put_over(out[0], in[0], op);
+            end_elementwise(op, out[0], [=, this] { return kernels::Add{data(in[0]), data(in[1]), data(out[0])}; });
+          },
+          [&](const MaxPool2d& kind) { compile_max_pool(op, kind.window); },
+          [&](const MaxPool2dBackward& kind) { compile_max_pool_backward(op, kind); },
+          [&](const AvgPool2d& kind) { compile_average_pool(op, kind); },
+          [&](const AvgPool2dBackward& kind) { compile_average_pool_backward(op, kind); },
+          [&](const BatchNorm2d& kind) { compile_batch_norm(op, kind); },
+          [&](const BatchNorm2dBackward& kind) { compile_batch_norm_backward(op, kind); },
+          [&](const RunningStatistics& kind) { compile_running_statistics(op, kind); },
+          [&](const Reshape&) {
+            begin({op});
+            put(out[0], in[0]);
+            end("view", [] {});
+          },
+          [&](const SoftmaxCrossEntropy&) { compile_softmax_cross_entropy(op); },
+          [&](const SoftmaxCrossEntropyBackward&) {
+            begin({op});
+            put_over(out[0], in[0], op);
+            const int64_t rows = shape(out[0])[0];
+            end_elementwise(op, out[0], [=, this] {
+              return kernels::SoftmaxCrossEntropyBackward{data(in[0]), reinterpret_cast<int32_t*>(bytes(in[1])),
+                                                          data(out[0]), count(out[0]) / rows,
+                                                          1.0f / static_cast<float>(rows)};
+            });
+          },
+          [&](const MeanSquare&) { compile_mean_square(op); },
+          [&](const MeanSquareBackward&) {
+            begin({op});
+            put_over(out[0], in[0], op);
+            end_elementwise(op, out[0], [=, this] {
+              return kernels::Scale{data(in[0]), data(out[0]), 2.0f / static_cast<float>(count(in[0]))};
+            });
+          },
+          [&](const Update& kind) { compile_update(op, kind.optimizer); },
+      },
+      op_at(op).kind);
+}
+
+void CudaPlan::end_elementwise(int op, TensorId over, std::function<ElementKernel()> make) {
+  for (const TensorId id : op_at(op).inputs) touch(id);
+  for (const TensorId id : op_at(op).outputs) touch(id);
+  const int64_t elements = count(over);
+  end(own(op_at(op).kind), [this, make = std::move(make), elements] { device_->launch(make(), elements); });
+}
+
+template <class Operands>
+void CudaPlan::end_call(std::shared_ptr<Call<Operands>> call, std::function<Operands()> operands,
+                        const std::string& suffix, std::function<void()> then) {
+  const std::function<float*()> workspace = scratch(call->workspace_bytes());
+  const auto space = [workspace] { return reinterpret_cast<std::byte*>(workspace()); };
+  pending_.tune = [=] { call->tune(operands(), space()); };
+  pending_.implementation = [=] { return call->implementation() + suffix; };
+  end(call->implementation() + suffix, [=] {
+    call->run(operands(), space());
+    if (then) then();
+  });
+}
+
+// A bias, and then a ReLU, that alone read a forward product run as its epilogue.
+void CudaPlan::compile_product(int op, const MatMul& kind) {
+  const TensorId a = op_at(op).inputs[0];
+  const TensorId b = op_at(op).inputs[1];
+  std::vector<int> ops = {op};
+  TensorId y = op_at(op).outputs[0];
+  TensorId bias = kNoTensor;
+  bool relu = false;
+  const auto next_is = [&](auto wanted) {
+    const int reader = op_at(op).phase == Phase::kForward ? only_reader(y, Phase::kForward) : -1;
+    if (reader < 0 || !std::holds_alternative<decltype(wanted)>(op_at(reader).kind)) return false;
+    ops.push_back(reader);
+    y = op_at(reader).outputs[0];
+    return true;
+  };
+  if (next_is(AddBias{})) bias = op_at(ops.back()).inputs[1];
+  if (next_is(Relu{})) relu = true;
+  using Epilogue = Product::Epilogue;
+  const Shape& a_shape = shape(a);
+  const Product product{
+      .m = shape(y)[0],
+      .n = shape(y)[1],
+      .k = kind.transpose_a ? a_shape[0] : a_shape[1],
+      .transpose_a = kind.transpose_a,
+      .transpose_b = kind.transpose_b,
+      .epilogue = bias == kNoTensor ? (relu ? Epilogue::kRelu : Epilogue::kNone)
+                                    : (relu ? Epilogue::kBiasRelu : Epilogue::kBias),
+  };
+  begin(std::move(ops));
+  put(y);
+  for (const TensorId id : {a, b, y}) touch(id);
+  if (bias != kNoTensor) touch(bias);
+  end_call<ProductOperands>(
+      device_->prepare(product),
+      [=, this] {
+        return ProductOperands{data(a), data(b), data(y), bias == kNoTensor ? nullptr : data(bias)};
+      },
+      "", nullptr);
+}
+
+// With the product of the weights' gradient from the same dy, as its epilogue; else by an own kernel.
+void CudaPlan::compile_bias_gradient(int op) {
+  const TensorId dy = op_at(op).inputs[0];
+  const TensorId db = op_at(op).outputs[0];
+  const auto gradient = [=, this] {
+    device_->launch(kernels::BiasGradient{data(dy), data(db), channels(dy), inner(dy)}, channels(dy),
+                    count(dy) / channels(dy));
+  };
+  for (const int reader : program_.tensor(dy).readers) {
+    const auto* product = std::get_if<MatMul>(&op_at(reader).kind);
+    if (product == nullptr || !product->transpose_a || op_at(reader).layer != op_at(op).layer) continue;
+    if (op_at(reader).inputs[0] != dy || op_at(reader).phase != op_at(op).phase) continue;
+    const TensorId x = op_at(reader).inputs[1];
+    const TensorId dw = op_at(reader).outputs[0];
+    Product fused{shape(dw)[0], shape(dw)[1],         shape(dy)[0],
+                  true,         product->transpose_b, Product::Epilogue::kBiasGradient};
+    begin({op, reader});
+    put(db);
+    put(dw);
+    for (const TensorId id : {dy, x, dw, db}) touch(id);
+    std::shared_ptr<Call<ProductOperands>> call;
+    std::function<void()> then;
+    try {
+      call = device_->prepare(fused);
+    } catch (const Unimplemented&) {
+      fused.epilogue = Product::Epilogue::kNone;
+      call = device_->prepare(fused);
+      touch(dy);
+      then = gradient;
+    }
+    end_call<ProductOperands>(
+        call,
+        [=, this] {
+          return ProductOperands{data(dy), data(x), data(dw), data(db)};
+        },
+        then ? "+kernel:bias_gradient" : "", then);
+    return;
+  }
+  begin({op});
+  put(db);
+  touch(dy);
+  touch(db);
+  end(own(op_at(op).kind), gradient);
+}
+
+void CudaPlan::compile_convolution(int op, Convolution::Direction direction, const Conv2d& conv, TensorId x, TensorId w,
+                                   TensorId y) {
+  begin({op});
+  put(op_at(op).outputs[0]);
+  for (const TensorId id : {x, w, y}) touch(id);
+  end_call<ConvolutionOperands>(
+      device_->prepare(Convolution{direction, conv, shape(x), shape(w), shape(y)}),
+      [=, this] {
+        return ConvolutionOperands{data(x), data(w), data(y)};
+      },
+      "", nullptr);
+}
+
+void CudaPlan::compile_add_bias(int op) {
+  const TensorId x = op_at(op).inputs[0];
+  const TensorId bias = op_at(op).inputs[1];
+  TensorId y = op_at(op).outputs[0];
+  std::vector<int> ops = {op};
+  const int reader = only_reader(y, op_at(op).phase);
+  const bool relu = reader >= 0 && std::holds_alternative<Relu>(op_at(reader).kind);
+  if (relu) {
+    ops.push_back(reader);
+    y = op_at(reader).outputs[0];
+  }
+  begin(std::move(ops));
+  put_over(y, x, op);
+  for (const TensorId id : {x, bias, y}) touch(id);
+  end(relu ? "kernel:add_bias+relu" : "kernel:add_bias", [=, this] {
+    device_->launch(kernels::AddBias{data(x), data(bias), data(y), channels(y), inner(y), relu}, count(y));
+  });
+}
+
+void CudaPlan::compile_max_pool(int op, const Window& window) {
+  const TensorId x = op_at(op).inputs[0];
+  const TensorId y = op_at(op).outputs[0];
+  const TensorId tap = op_at(op).outputs[1];
+  begin({op});
+  put(y);
+  put(tap);
+  end_elementwise(op, y, [=, this, pool = pooling(window, shape(x), shape(y))]() -> ElementKernel {
+    if (program_.tensor(tap).type.dtype == DType::kU8) {
+      return kernels::MaxPool<uint8_t>{pool, data(x), data(y), reinterpret_cast<uint8_t*>(bytes(tap))};
+    }
+    return kernels::MaxPool<int32_t>{pool, data(x), data(y), reinterpret_cast<int32_t*>(bytes(tap))};
+  });
+}
+
+void CudaPlan::compile_max_pool_backward(int op, const MaxPool2dBackward& kind) {
+  const TensorId dy = op_at(op).inputs[0];
+  const TensorId tap = op_at(op).inputs[1];
+  const TensorId dx = op_at(op).outputs[0];
+  begin({op});
+  put(dx);
+  end_elementwise(op, dx, [=, this, pool = pooling(kind.window, kind.x_shape, shape(dy))]() -> ElementKernel {
+    if (program_.tensor(tap).type.dtype == DType::kU8) {
+      return kernels::MaxPoolBackward<uint8_t>{pool, data(dy), reinterpret_cast<uint8_t*>(bytes(tap)), data(dx)};
+    }
+    return kernels::MaxPoolBackward<int32_t>{pool, data(dy), reinterpret_cast<int32_t*>(bytes(tap)), data(dx)};
+  });
+}
+
+void CudaPlan::compile_average_pool(int op, const AvgPool2d& kind) {
+  const TensorId x = op_at(op).inputs[0];
+  const TensorId y = op_at(op).outputs[0];
+  begin({op});
+  put(y);
+  end_elementwise(op, y, [=, this, pool = pooling(kind.window, shape(x), shape(y))] {
+    return kernels::AveragePool{pool, kind.count_include_pad, data(x), data(y)};
+  });
+}
+
+void CudaPlan::compile_average_pool_backward(int op, const AvgPool2dBackward& kind) {
+  const TensorId dy = op_at(op).inputs[0];
+  const TensorId dx = op_at(op).outputs[0];
+  begin({op});
+  put(dx);
+  end_elementwise(op, dx, [=, this, pool = pooling(kind.pool.window, kind.x_shape, shape(dy))] {
+    return kernels::AveragePoolBackward{pool, kind.pool.count_include_pad, data(dy), data(dx)};
+  });
+}
+
+void CudaPlan::compile_batch_norm(int op, const BatchNorm2d& kind) {
+  const std::vector<TensorId> in = op_at(op).inputs;    // x, gamma, beta
+  const std::vector<TensorId> out = op_at(op).outputs;  // y, mean, variance
+  const TensorId x = in[0];
+  begin({op});
+  for (const TensorId id : out) put(id);
+  for (const TensorId id : in) touch(id);
+  for (const TensorId id : out) touch(id);
+  touch(x);  // read twice
+  const auto epsilon = static_cast<float>(kind.epsilon);
+  end(own(op_at(op).kind), [=, this] {
+    device_->launch(kernels::Moments{data(x), data(out[1]), data(out[2]), channels(x), inner(x)}, channels(x),
+                    count(x) / channels(x));
+    device_->launch(kernels::Normalise{data(x), data(in[1]), data(in[2]), data(out[1]), data(out[2]), data(out[0]),
+                                       channels(x), inner(x), epsilon},
+                    count(x));
+  });
+}
+
+void CudaPlan::compile_batch_norm_backward(int op, const BatchNorm2dBackward& kind) {
+  const std::vector<TensorId> in = op_at(op).inputs;    // dy, x, gamma, mean, variance
+  const std::vector<TensorId> out = op_at(op).outputs;  // dgamma, dbeta, maybe dx
+  const TensorId dy = in[0];
+  const TensorId x = in[1];
+  begin({op});
+  put(out[0]);
+  put(out[1]);
+  if (kind.data_gradient) put_over(out[2], dy, op);
+  for (const TensorId id : in) touch(id);
+  for (const TensorId id : out) touch(id);
+  if (kind.data_gradient) {
+    touch(dy);  // these two are read twice
+    touch(x);
+  }
+  const auto epsilon = static_cast<float>(kind.epsilon);
+  const int64_t terms = count(x) / channels(x);
+  end(own(op_at(op).kind), [=, this] {
+    device_->launch(kernels::NormaliseGradients{data(dy), data(x), data(in[3]), data(in[4]), data(out[0]), data(out[1]),
+                                                channels(x), inner(x), epsilon},
+                    channels(x), terms);
+    if (out.size() < 3) return;
+    device_->launch(
+        kernels::NormaliseBackward{data(dy), data(x), data(in[2]), data(in[3]), data(in[4]), data(out[0]), data(out[1]),
+                                   data(out[2]), channels(x), inner(x), epsilon, static_cast<float>(terms)},
+        count(x));
+  });
+}
+
+// Replaced where they lie.
+void CudaPlan::compile_running_statistics(int op, const RunningStatistics& kind) {
+  const std::vector<TensorId> in = op_at(op).inputs;  // running mean and variance, those of the batch
+  begin({op});
+  for (size_t s = 0; s < 2; ++s) put(op_at(op).outputs[s], in[s]);
+  for (const TensorId id : in) touch(id);
+  for (const TensorId id : op_at(op).outputs) touch(id);
+  const auto values = static_cast<double>(kind.count);
+  const auto keep = static_cast<float>(1 - kind.momentum);
+  const auto take = static_cast<float>(kind.momentum);
+  const auto take_unbiased = static_cast<float>(kind.momentum * values / (values - 1));
+  end(own(op_at(op).kind), [=, this] {
+    device_->launch(kernels::Blend{data(in[0]), data(in[2]), keep, take}, count(in[0]));
+    device_->launch(kernels::Blend{data(in[1]), data(in[3]), keep, take_unbiased}, count(in[1]));
+  });
+}
+
+void CudaPlan::compile_softmax_cross_entropy(int op) {
+  const TensorId x = op_at(op).inputs[0];
+  const TensorId target = op_at(op).inputs[1];
+  const TensorId loss = op_at(op).outputs[0];
+  const TensorId probabilities = op_at(op).outputs[1];
+  begin({op});
+  put(loss);
+  put(probabilities);
+  for (const TensorId id : {x, target, loss, probabilities}) touch(id);
+  const int64_t rows = shape(x)[0];
+  const int64_t classes = count(x) / rows;
+  const auto space = scratch(rows * static_cast<int64_t>(sizeof(kernels::Exponentials)));
+  end(own(op_at(op).kind), [=, this] {
+    auto* exponentials = reinterpret_cast<kernels::Exponentials*>(space());
+    device_->launch(kernels::SumOfExponentials{data(x), exponentials, classes}, rows, classes);
+    device_->launch(kernels::Probabilities{data(x), exponentials, data(probabilities), classes}, count(x));
+    const auto* targets = reinterpret_cast<const int32_t*>(bytes(target));
+    device_->launch(kernels::CrossEntropy{data(x), targets, exponentials, data(loss), classes, rows}, 1, rows);
+  });
+}
+
+void CudaPlan::compile_mean_square(int op) {
+  const TensorId x = op_at(op).inputs[0];
+  const TensorId loss = op_at(op).outputs[0];
+  begin({op});
+  put(loss);
+  touch(x);
+  touch(loss);
+  const int64_t elements = count(x);
+  const int64_t segments = std::min(kMostSegments, (elements + kReducers - 1) / kReducers);
+  const std::function<float*()> sums = scratch(segments * static_cast<int64_t>(sizeof(float)));
+  end(own(op_at(op).kind), [=, this] {
+    device_->launch(kernels::SumOfSquares{data(x), sums(), elements, segments}, segments,
+                    (elements + segments - 1) / segments);
+    device_->launch(kernels::Mean{sums(), data(loss), static_cast<float>(elements)}, 1, segments);
+  });
+}
+
+// Parameters and states are replaced where they lie; small parameters together.
+void CudaPlan::compile_update(int op, const Optimizer& optimizer) {
+  std::vector<int> ops = {op};
+  const auto is_small = [&](int other) { return count(op_at(other).inputs[0]) <= kMostTogether; };
+  for (int other = op + 1; is_small(op) && other < static_cast<int>(program_.ops.size()); ++other) {
+    if (ops.size() == kernels::Update<Sgd>::kMostParts) break;
+    if (!std::holds_alternative<Update>(op_at(other).kind) || !is_small(other)) continue;
+    if (group_of_op_[static_cast<size_t>(other)] >= 0) continue;
+    if (program_.tensor(op_at(other).inputs[1]).producer > op) continue;
+    ops.push_back(other);
+  }
+  begin(ops);
+  for (const int each : ops) {
+    const std::vector<TensorId>& in = op_at(each).inputs;  // w, gradient, scalars, states
+    const std::vector<TensorId>& out = op_at(each).outputs;
+    put(out[0], in[0]);
+    for (size_t s = 3; s < in.size(); ++s) put(out[s - 2], in[s]);
+    for (const TensorId id : in) touch(id);
+    for (const TensorId id : out) touch(id);
+  }
+  std::visit(
+      [&](const auto& rule) {
+        using Rule = std::decay_t<decltype(rule)>;
+        end("kernel:" + std::string(Rule::kName), [=, this] {
+          kernels::Update<Rule> kernel{};
+          kernel.rule = rule;
+          kernel.scalars = data(program_.scalars);
+          int64_t elements = 0;
+          for (const int each : ops) {
+            const std::vector<TensorId>& in = op_at(each).inputs;
+            auto& part = kernel.parts[kernel.count++];
+            part.w = data(in[0]);
+            part.gradient = data(in[1]);
+            for (size_t s = 3; s < in.size(); ++s) part.states[s - 3] = data(in[s]);
+            part.end = elements += count(in[0]);
+          }
+          device_->launch(kernel, elements);
+        });
+      },
+      optimizer);
+}
+
+}  // namespace triphase::cuda

@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: Apache-2.0
+// cuBLASLt's matrices are column-major: what we store as [r, c] is its [c, r], with leading dimension c. So y = op(a)
+// op(b) is asked for as its transpose, D = op(A) op(B):
+//
+//   D = y          [n, m], leading dimension n
+//   A = b as stored, [n, k], or [k, n] if b is transposed, which is then transposed again
+//   B = a as stored, [k, m], or [m, k] if a is transposed, which is then transposed again
+//
+// Its bias has an element a row of D, as ours has one a column of y. BGRADB sums its op(B), our op(a), over k: an
+// element a column of D, a row of y.
+#include "backends/cuda/cublaslt.h"
+
+#include <cublasLt.h>
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "backends/cuda/library.h"
+#include "backends/cuda/status.h"
+
+namespace triphase::cuda {
+namespace {
+
+constexpr int kMostAlgorithms = 8;
+constexpr size_t kMostWorkspaceBytes = 32 << 20;
+constexpr int64_t kAlignment = 256;  // at which operands start
+
+// Tensor cores: they do not multiply f32, but what it was rounded to or split into. All else multiplies the inputs as
+// they are. (What an algorithm says of types of inputs may hold for others of its kind.)
+constexpr uint64_t kReducing = CUBLASLT_NUMERICAL_IMPL_FLAGS_TENSOR_OP_MASK | CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_TF32;
+
+// When algorithms are timed.
+constexpr double kHopeless = 2;            // times the best: not run again
+constexpr double kEnough_s = 0.02;         // of all together
+constexpr double kWorthTiming_s = 100e-6;  // of one graph
+constexpr int kMostRepeats = 20;
+constexpr int kMostRounds = 5;
+
+struct Candidate {
+  cublasLtMatmulAlgo_t algorithm{};
+  size_t workspace_bytes = 0;
+};
+
+using Key = std::array<int64_t, 6>;
+Key key_of(const Product& product) {
+  return {product.m,           product.n,           product.k,
+          product.transpose_a, product.transpose_b, static_cast<int64_t>(product.epilogue)};
+}
+
+cublasLtEpilogue_t epilogue_of(const Product& product) {
+  switch (product.epilogue) {
+    case Product::Epilogue::kNone:
+      return CUBLASLT_EPILOGUE_DEFAULT;
+    case Product::Epilogue::kRelu:
+      return CUBLASLT_EPILOGUE_RELU;
+    case Product::Epilogue::kBias:
+      return CUBLASLT_EPILOGUE_BIAS;
+    case Product::Epilogue::kBiasRelu:
+      return CUBLASLT_EPILOGUE_RELU_BIAS;
+    case Product::Epilogue::kBiasGradient:
+      return CUBLASLT_EPILOGUE_BGRADB;
+  }
+  return CUBLASLT_EPILOGUE_DEFAULT;
+}
+
+bool has_bias(const Product& product) {
+  return product.epilogue != Product::Epilogue::kNone && product.epilogue != Product::Epilogue::kRelu;
+}
+
+// "a product of 64x10x128 (m, n, k) with a transposed and a bias gradient"
+std::string words_for(const Product& product) {
+  std::string words = "a product of " + std::to_string(product.m) + "x" + std::to_string(product.n) + "x" +
+                      std::to_string(product.k) + " (m, n, k)";
+  std::vector<std::string> parts;
+  if (product.transpose_a) parts.push_back("a transposed");
+  if (product.transpose_b) parts.push_back("b transposed");
+  if (product.epilogue == Product::Epilogue::kBias || product.epilogue == Product::Epilogue::kBiasRelu) {
+    parts.push_back("a bias");
+  }
+  if (product.epilogue == Product::Epilogue::kRelu || product.epilogue == Product::Epilogue::kBiasRelu) {
+    parts.push_back("a ReLU");
+  }
+  if (product.epilogue == Product::Epilogue::kBiasGradient) parts.push_back("a bias gradient");
+  for (size_t i = 0; i < parts.size(); ++i) words += (i == 0 ? " with " : " and ") + parts[i];
+  return words;
+}
+
+// The alignment that every column has, whose length the leading dimension is.
+uint32_t column_alignment(int64_t leading_dimension) {
+  const int64_t bytes = leading_dimension * static_cast<int64_t>(sizeof(float));
+  return static_cast<uint32_t>(std::min(kAlignment, bytes & -bytes));
+}
+
+}  // namespace
+
+// The library, its functions, a handle of it, and what was chosen for products so far.
+struct CublasLt::Shared {
+  Library library{"cuBLASLt",
+                  {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"},
+                  "install cuBLAS 13 or 12, or add its folder to LD_LIBRARY_PATH"};
+  decltype(cublasLtCreate)* create = library.symbol<decltype(cublasLtCreate)>("cublasLtCreate");
+  decltype(cublasLtDestroy)* destroy = library.symbol<decltype(cublasLtDestroy)>("cublasLtDestroy");
+  decltype(cublasLtGetVersion)* get_version = library.symbol<decltype(cublasLtGetVersion)>("cublasLtGetVersion");
+  decltype(cublasLtMatmul)* matmul = library.symbol<decltype(cublasLtMatmul)>("cublasLtMatmul");
+  decltype(cublasLtMatmulAlgoGetHeuristic)* get_heuristic =
+      library.symbol<decltype(cublasLtMatmulAlgoGetHeuristic)>("cublasLtMatmulAlgoGetHeuristic");
+  decltype(cublasLtMatmulAlgoCapGetAttribute)* get_capability =
+      library.symbol<decltype(cublasLtMatmulAlgoCapGetAttribute)>("cublasLtMatmulAlgoCapGetAttribute");
+  decltype(cublasLtMatmulAlgoConfigGetAttribute)* get_config =
+      library.symbol<decltype(cublasLtMatmulAlgoConfigGetAttribute)>("cublasLtMatmulAlgoConfigGetAttribute");
+  decltype(cublasLtMatmulDescCreate)* create_desc =
+      library.symbol<decltype(cublasLtMatmulDescCreate)>("cublasLtMatmulDescCreate");
+  decltype(cublasLtMatmulDescDestroy)* destroy_desc =
+      library.symbol<decltype(cublasLtMatmulDescDestroy)>("cublasLtMatmulDescDestroy");
+  decltype(cublasLtMatmulDescSetAttribute)* set_desc =
+      library.symbol<decltype(cublasLtMatmulDescSetAttribute)>("cublasLtMatmulDescSetAttribute");
+  decltype(cublasLtMatrixLayoutCreate)* create_layout =
+      library.symbol<decltype(cublasLtMatrixLayoutCreate)>("cublasLtMatrixLayoutCreate");
+  decltype(cublasLtMatrixLayoutDestroy)* destroy_layout =
+      library.symbol<decltype(cublasLtMatrixLayoutDestroy)>("cublasLtMatrixLayoutDestroy");
+  decltype(cublasLtMatmulPreferenceCreate)* create_preference =
+      library.symbol<decltype(cublasLtMatmulPreferenceCreate)>("cublasLtMatmulPreferenceCreate");
+  decltype(cublasLtMatmulPreferenceDestroy)* destroy_preference =
+      library.symbol<decltype(cublasLtMatmulPreferenceDestroy)>("cublasLtMatmulPreferenceDestroy");
+  decltype(cublasLtMatmulPreferenceSetAttribute)* set_preference =
+      library.symbol<decltype(cublasLtMatmulPreferenceSetAttribute)>("cublasLtMatmulPreferenceSetAttribute");
+  cublasLtHandle_t handle = nullptr;
+  std::map<Key, Candidate> chosen;
+
+  Shared() { check(create(&handle), "cublasLtCreate"); }
+  Shared(const Shared&) = delete;
+  Shared& operator=(const Shared&) = delete;
+  ~Shared() { destroy(handle); }
+};
+
+namespace {
+
+// Something of cuBLASLt's that one of its functions made and another destroys.
+template <class Opaque>
+using Made = std::unique_ptr<Opaque, cublasStatus_t (*)(Opaque*)>;
+using Desc = Made<std::remove_pointer_t<cublasLtMatmulDesc_t>>;
+using MatrixLayout = Made<std::remove_pointer_t<cublasLtMatrixLayout_t>>;
+using Preference = Made<std::remove_pointer_t<cublasLtMatmulPreference_t>>;
+
+class ProductCall : public Call<ProductOperands> {
+ public:
+  ProductCall(std::shared_ptr<CublasLt::Shared> library, const Product& product, cudaStream_t stream)
+      : library_(std::move(library)),
+        product_(product),
+        stream_(stream),
+        desc_(make_desc()),
+        a_(make_layout(product.transpose_b ? product.k : product.n, product.transpose_b ? product.n : product.k)),
+        b_(make_layout(product.transpose_a ? product.m : product.k, product.transpose_a ? product.k : product.m)),
+        d_(make_layout(product.n, product.m)) {
+    set(CUBLASLT_MATMUL_DESC_TRANSA, product.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
+    set(CUBLASLT_MATMUL_DESC_TRANSB, product.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue_of(product));
+    find_candidates();
+  }
+
+  std::string implementation() const override {
+    const cublasLtMatmulAlgo_t& algorithm = candidates_.front().algorithm;
+    return "cublaslt:algo" + config<int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_ID) + "/tile" +
+           config<uint32_t>(algorithm, CUBLASLT_ALGO_CONFIG_TILE_ID) + "/stages" +
+           config<uint32_t>(algorithm, CUBLASLT_ALGO_CONFIG_STAGES_ID) + "/splitk" +
+           config<int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM);
+  }
+
+  int64_t workspace_bytes() const override {
+    const Candidate& most = *std::ranges::max_element(candidates_, {}, &Candidate::workspace_bytes);
+    return static_cast<int64_t>(most.workspace_bytes);
+  }
+
+  void tune(const ProductOperands& operands, std::byte* workspace) override {
+    const auto known = library_->chosen.find(key_of(product_));
+    const Candidate best = known != library_->chosen.end() ? known->second : fastest(operands, workspace);
+    candidates_ = {best};
+    library_->chosen.emplace(key_of(product_), best);
+  }
+
+  void run(const ProductOperands& operands, std::byte* workspace) override {
+    launch(candidates_.front(), operands, workspace);
+  }
+
+ private:
+  // Of which the best so far is the least time of one run.
+  struct Trial {
+    Candidate candidate;
+    double best_s = 0;
+    int repeats = 1;
+    Graph graph;
+  };
+
+  Desc make_desc() const {
+    cublasLtMatmulDesc_t desc = nullptr;
+    check(library_->create_desc(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate");
+    return {desc, library_->destroy_desc};
+  }
+
+  MatrixLayout make_layout(int64_t rows, int64_t columns) const {
+    cublasLtMatrixLayout_t layout = nullptr;
+    check(
+        library_->create_layout(&layout, CUDA_R_32F, static_cast<uint64_t>(rows), static_cast<uint64_t>(columns), rows),
+        "cublasLtMatrixLayoutCreate");
+    return {layout, library_->destroy_layout};
+  }
+
+  template <class Value>
+  void set(cublasLtMatmulDescAttributes_t attribute, const Value& value) {
+    check(library_->set_desc(desc_.get(), attribute, &value, sizeof value), "cublasLtMatmulDescSetAttribute");
+  }
+
+  void point_bias_at(const float* bias) {
+    if (bias == bias_ || !has_bias(product_)) return;
+    set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+    bias_ = bias;
+  }
+
+  Preference make_preference() const {
+    cublasLtMatmulPreference_t made = nullptr;
+    check(library_->create_preference(&made), "cublasLtMatmulPreferenceCreate");
+    Preference preference(made, library_->destroy_preference);
+    const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
+      check(library_->set_preference(made, attribute, &value, sizeof value), "cublasLtMatmulPreferenceSetAttribute");
+    };
+    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kMostWorkspaceBytes});
+    prefer(CUBLASLT_MATMUL_PREF_IMPL_MASK, ~kReducing);
+    const uint32_t y_alignment = column_alignment(product_.n);
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+           column_alignment(product_.transpose_b ? product_.k : product_.n));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+           column_alignment(product_.transpose_a ? product_.m : product_.k));
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, y_alignment);
+    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, y_alignment);
+    return preference;
+  }
+
+  // The library's choice, best first by its own estimate.
+  void find_candidates() {
+    // Where the bias will be is not known; of an address the library wants to know the alignment alone.
+    point_bias_at(reinterpret_cast<const float*>(kAlignment));
+    const Preference preference = make_preference();
+    std::array<cublasLtMatmulHeuristicResult_t, kMostAlgorithms> results{};
+    int count = 0;
+    const cublasStatus_t status =
+        library_->get_heuristic(library_->handle, desc_.get(), a_.get(), b_.get(), d_.get(), d_.get(), preference.get(),
+                                kMostAlgorithms, results.data(), &count);
+    if (status != CUBLAS_STATUS_NOT_SUPPORTED && status != CUBLAS_STATUS_INVALID_VALUE) {
+      check(status, "cublasLtMatmulAlgoGetHeuristic");
+      for (int i = 0; i < count; ++i) {
+        const cublasLtMatmulHeuristicResult_t& result = results[static_cast<size_t>(i)];
+        if (result.state != CUBLAS_STATUS_SUCCESS || reduces(result.algo)) continue;
+        candidates_.push_back({result.algo, result.workspaceSize});
+      }
+    }
+    if (candidates_.empty()) {
+      throw Unimplemented(
+          words_for(product_) + ": cuBLASLt has no f32 algorithm for it" +
+          (status == CUBLAS_STATUS_SUCCESS ? "" : " (" + describe(status, "cublasLtMatmulAlgoGetHeuristic") + ")"));
+    }
+  }
+
+  // Whether it multiplies less than f32, should the library have let one pass.
+  bool reduces(const cublasLtMatmulAlgo_t& algorithm) const {
+    uint64_t flags = 0;
+    size_t written = 0;
+    const cublasStatus_t status =
+        library_->get_capability(&algorithm, CUBLASLT_ALGO_CAP_NUMERICAL_IMPL_FLAGS, &flags, sizeof flags, &written);
+    return status == CUBLAS_STATUS_SUCCESS && (flags & kReducing) != 0;
+  }
+
+  // A number of the library's; "?" where this algorithm has none.
+  template <class Value>
+  std::string config(const cublasLtMatmulAlgo_t& algorithm, cublasLtMatmulAlgoConfigAttributes_t attribute) const {
+    Value value = 0;
+    size_t written = 0;
+    const cublasStatus_t status = library_->get_config(&algorithm, attribute, &value, sizeof value, &written);
+    return status == CUBLAS_STATUS_SUCCESS ? std::to_string(value) : "?";
+  }
+
+  void launch(const Candidate& candidate, const ProductOperands& operands, std::byte* workspace) {
+    constexpr float kOne = 1;
+    constexpr float kZero = 0;
+    point_bias_at(operands.bias);
+    check(library_->matmul(library_->handle, desc_.get(), &kOne, operands.b, a_.get(), operands.a, b_.get(), &kZero,
+                           operands.y, d_.get(), operands.y, d_.get(), &candidate.algorithm, workspace,
+                           candidate.workspace_bytes, stream_),
+          "cublasLtMatmul");
+  }
+
+  template <class F>
+  double seconds_of(F put_on_stream) {
+    check(cudaEventRecord(begin_.get(), stream_), "cudaEventRecord");
+    put_on_stream();
+    check(cudaEventRecord(end_.get(), stream_), "cudaEventRecord");
+    check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
+    return seconds_between(begin_, end_);
+  }
+
+  // As graphs of several runs, because so they will run: launching short ones takes longer than they do. The operands
+  // stay in the cache where they fit.
+  Candidate fastest(const ProductOperands& operands, std::byte* workspace) {
+    begin_ = make_event();
+    end_ = make_event();
+    std::vector<Trial> trials;
+    std::string reason;
+    for (const Candidate& candidate : candidates_) {
+      try {
+        trials.push_back(try_out(candidate, operands, workspace));
+      } catch (const DeviceLost&) {
+        throw;
+      } catch (const VendorError& error) {
+        reason = error.what();
+      }
+    }
+    if (trials.empty()) {
+      throw VendorError(words_for(product_) + ": none of cuBLASLt's algorithms runs; the last, " + reason);
+    }
+    double spent_s = 0;
+    for (int round = 0; round < kMostRounds && (round == 0 || spent_s < kEnough_s); ++round) {
+      const double least_s = std::ranges::min_element(trials, {}, &Trial::best_s)->best_s;
+      for (Trial& trial : trials) {
+        if (trial.best_s > kHopeless * least_s) continue;
+        const double elapsed_s =
+            seconds_of([&] { check(cudaGraphLaunch(trial.graph.get(), stream_), "cudaGraphLaunch"); });
+        trial.best_s = std::min(trial.best_s, elapsed_s / trial.repeats);
+        spent_s += elapsed_s;
+      }
+    }
+    return std::ranges::min_element(trials, {}, &Trial::best_s)->candidate;
+  }
+
+  // The first run loads the kernel; the next two tell how long it takes with its launch.
+  Trial try_out(const Candidate& candidate, const ProductOperands& operands, std::byte* workspace) {
+    const auto run = [&] { launch(candidate, operands, workspace); };
+    seconds_of(run);
+    Trial trial;
+    trial.candidate = candidate;
+    trial.best_s = std::min(seconds_of(run), seconds_of(run));
+    trial.repeats = static_cast<int>(std::clamp(kWorthTiming_s / trial.best_s, 1.0, double{kMostRepeats}));
+    trial.graph = capture(stream_, [&] {
+      for (int i = 0; i < trial.repeats; ++i) run();
+    });
+    return trial;
+  }
+
+  std::shared_ptr<CublasLt::Shared> library_;
+  Product product_;
+  cudaStream_t stream_;
+  Desc desc_;
+  MatrixLayout a_, b_, d_;
+  const float* bias_ = nullptr;        // at which the descriptor points
+  std::vector<Candidate> candidates_;  // never empty; the first runs
+  Event begin_, end_;                  // while tuning
+};
+
+}  // namespace
+
+CublasLt::CublasLt() : shared_(std::make_shared<Shared>()) {}
+
+std::string CublasLt::version() const {
+  const size_t number = shared_->get_version();  // 130100: 13.1.0
+  return std::to_string(number / 10000) + "." + std::to_string(number / 100 % 100) + "." + std::to_string(number % 100);
+}
+
+std::unique_ptr<Call<ProductOperands>> CublasLt::prepare(const Product& product, cudaStream_t stream) {
+  return std::make_unique<ProductCall>(shared_, product, stream);
+}
+
+}  // namespace triphase::cuda

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+// A convolution is a graph of one node; cuDNN's heuristics list engines for it, best first, of which the first that are
+// full f32, fit the workspace and build are kept as plans.
+//
+// By cuDNN's frontend: headers that find all of cuDNN's functions through one handle. What they want of CUDA's runtime
+// they look for in libcudart.so, which need not be there, as this program has the runtime within. So nothing is called
+// that depends on it: Graph::check_support, Graph::autotune, the keeping of plans for CUDA graphs.
+#include "backends/cuda/cudnn.h"
+
+#define NV_CUDNN_FRONTEND_USE_DYNAMIC_LOADING
+#define CUDNN_FRONTEND_SKIP_JSON_LIB  // no plan is written down
+#include <cudnn_frontend.h>
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <string_view>
+#include <vector>
+
+#include "backends/cuda/library.h"
+#include "backends/cuda/status.h"
+#include "core/error.h"
+
+void* cudnn_frontend::cudnn_dlhandle = nullptr;  // which the frontend declares, and its user defines
+
+namespace triphase::cuda {
+namespace {
+
+namespace fe = cudnn_frontend;
+
+constexpr size_t kOldestVersion = 90000;  // 9.0.0, as cudnnGetVersion counts
+constexpr size_t kMostPlans = 8;          // kept of a convolution: each costs time to build and to try
+constexpr int64_t kMostWorkspaceBytes = 256 << 20;
+constexpr int kTimedRuns = 4;  // in a row
+constexpr int kRounds = 3;
+constexpr double kClearlySlower = 2;  // than the fastest so far: not tried again
+
+// What makes an engine less than f32: with f32 operands, tensor cores compute in TF32.
+const std::vector<fe::NumericalNote_t> kNotFullF32 = {fe::NumericalNote_t::TENSOR_CORE,
+                                                      fe::NumericalNote_t::DOWN_CONVERT_INPUTS,
+                                                      fe::NumericalNote_t::REDUCED_PRECISION_REDUCTION};
+
+// cuDNN's messages run over several lines, and may be very long.
+std::string one_line(std::string_view text) {
+  constexpr size_t kMost = 400;
+  std::string line;
+  for (const char character : text) {
+    if (character != '\n') {
+      line += character;
+    } else if (!line.empty() && !line.ends_with("; ")) {
+      line += "; ";
+    }
+  }
+  while (line.ends_with("; ")) line.resize(line.size() - 2);
+  return line.size() > kMost ? line.substr(0, kMost) + " ..." : line;
+}
+
+void check(cudnnStatus_t status, const char* call) {
+  if (status == CUDNN_STATUS_SUCCESS) return;
+  throw VendorError(std::string(call) + ": " + one_line(fe::detail::get_last_error_string_()) + " (" +
+                    fe::detail::get_error_string(status) + ")");
+}
+
+void check(fe::error_t error, const char* call) {
+  if (error.is_bad()) throw VendorError("cuDNN: " + std::string(call) + ": " + one_line(error.get_message()));
+}
+
+// As above, but where cuDNN says that it does not do this at all, throws Unimplemented.
+void check(fe::error_t error, const char* call, const std::string& what) {
+  const bool unsupported = error.get_code() == fe::error_code_t::GRAPH_NOT_SUPPORTED ||
+                           error.get_code() == fe::error_code_t::HEURISTIC_QUERY_FAILED ||
+                           error.get_message().find("CUDNN_STATUS_NOT_SUPPORTED") != std::string::npos;
+  if (unsupported) throw Unimplemented(what + ": cuDNN: " + one_line(error.get_message()));
+  check(std::move(error), call);
+}
+
+// The frontend keeps every function that it found, and cuDNN is never closed.
+void open_cudnn() {
+  static const Library library("cuDNN 9", {"libcudnn.so.9", "libcudnn.so"},
+                               "install it from NVIDIA; where it came as the Python package nvidia-cudnn, its folder "
+                               "nvidia/cudnn/lib must be in LD_LIBRARY_PATH");
+  fe::cudnn_dlhandle = library.handle();
+  const size_t version = fe::detail::get_backend_version();
+  if (version < kOldestVersion) {
+    throw LibraryMissing("cuDNN 9 or newer is needed, found " + fe::detail::convert_version_to_str(version));
+  }
+}
+
+const char* name_of(Convolution::Direction direction) {
+  switch (direction) {
+    case Convolution::Direction::kForward:
+      return "forward";
+    case Convolution::Direction::kBackwardData:
+      return "backward_data";
+    case Convolution::Direction::kBackwardWeights:
+      return "backward_weights";
+  }
+  return "";
+}
+
+std::string describe(const Convolution& convolution) {
+  return std::string("conv2d ") + name_of(convolution.direction) + " with x " + to_string(convolution.x) + ", w " +
+         to_string(convolution.w) + ", y " + to_string(convolution.y);
+}
+
+// --- The graph of a convolution -----------------------------------------------------------------
+
+using Tensor = std::shared_ptr<fe::graph::Tensor_attributes>;
+
+// Every graph has these three, and is given their addresses in this order.
+enum Uid : int64_t { kX = 1, kW, kY };
+
+std::vector<int64_t> row_major(const Shape& shape) {
+  std::vector<int64_t> strides(shape.size(), 1);
+  for (size_t d = shape.size() - 1; d > 0; --d) strides[d - 1] = strides[d] * shape[d];
+  return strides;
+}
+
+Tensor input(fe::graph::Graph& graph, Uid uid, const Shape& shape) {
+  return graph.tensor(fe::graph::Tensor_attributes().set_uid(uid).set_dim(shape).set_stride(row_major(shape)));
+}
+
+void set_output(const Tensor& tensor, Uid uid, const Shape& shape) {
+  tensor->set_output(true).set_uid(uid).set_dim(shape).set_stride(row_major(shape));
+}
+
+template <class Attributes>
+Attributes attributes(const Window& window) {
+  const auto values = [](const std::array<int64_t, 2>& pair) { return std::vector(pair.begin(), pair.end()); };
+  return Attributes()
+      .set_padding(values(window.padding))
+      .set_stride(values(window.stride))
+      .set_dilation(values(window.dilation));
+}
+
+// Groups go without saying: w has C / groups input channels.
+void build(fe::graph::Graph& graph, const Convolution& convolution) {
+  using namespace fe::graph;
+  const auto& [direction, conv, x, w, y] = convolution;
+  graph.set_io_data_type(fe::DataType_t::FLOAT)
+      .set_intermediate_data_type(fe::DataType_t::FLOAT)
+      .set_compute_data_type(fe::DataType_t::FLOAT)
+      .set_cuda_graph_retention(fe::CudaGraphRetention_t::NONE);  // whoever captures keeps the call
+  switch (direction) {
+    case Convolution::Direction::kForward: {
+      const Tensor from_x = input(graph, kX, x);
+      const Tensor from_w = input(graph, kW, w);
+      set_output(graph.conv_fprop(from_x, from_w, attributes<Conv_fprop_attributes>(conv.window)), kY, y);
+      break;
+    }
+    case Convolution::Direction::kBackwardData: {
+      const Tensor from_y = input(graph, kY, y);
+      const Tensor from_w = input(graph, kW, w);
+      set_output(graph.conv_dgrad(from_y, from_w, attributes<Conv_dgrad_attributes>(conv.window)), kX, x);
+      break;
+    }
+    case Convolution::Direction::kBackwardWeights: {
+      const Tensor from_y = input(graph, kY, y);
+      const Tensor from_x = input(graph, kX, x);
+      set_output(graph.conv_wgrad(from_y, from_x, attributes<Conv_wgrad_attributes>(conv.window)), kW, w);
+      break;
+    }
+  }
+}
+
+}  // namespace
+
+// --- A convolution that is ready to run ---------------------------------------------------------
+
+struct Cudnn::Session {
+  cudaStream_t stream;
+  cudnnHandle_t handle = nullptr;
+
+  explicit Session(cudaStream_t on) : stream(on) {
+    open_cudnn();
+    check(fe::detail::create_handle(&handle), "cudnnCreate");
+    const cudnnStatus_t status = fe::detail::set_stream(handle, stream);
+    if (status != CUDNN_STATUS_SUCCESS) fe::detail::destroy_handle(handle);
+    check(status, "cudnnSetStream");
+  }
+  ~Session() { fe::detail::destroy_handle(handle); }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+};
+
+class Cudnn::Prepared : public Call<ConvolutionOperands> {
+ public:
+  Prepared(std::shared_ptr<const Session> session, const Convolution& convolution)
+      : session_(std::move(session)), what_(describe(convolution)) {
+    build(graph_, convolution);
+    check(graph_.validate(), "Graph::validate", what_);
+    check(graph_.build_operation_graph(session_->handle), "Graph::build_operation_graph", what_);
+    check(graph_.create_execution_plans({fe::HeurMode_t::A, fe::HeurMode_t::FALLBACK}), "Graph::create_execution_plans",
+          what_);
+    graph_.deselect_numeric_notes(kNotFullF32).deselect_workspace_greater_than(kMostWorkspaceBytes);
+    keep_plans();
+    check(graph_.prepare_variant_pack_template(), "Graph::prepare_variant_pack_template");
+  }
+
+  std::string implementation() const override { return "cudnn:" + plans_.front().name; }
+
+  int64_t workspace_bytes() const override {
+    int64_t most = 0;
+    for (const Plan& plan : plans_) most = std::max(most, plan.workspace_bytes);
+    return most;
+  }
+
+  // As the step will run them: captured, so that what a launch costs the host does not count. Plans take turns, so that
+  // the clocks' rise at the start favours none.
+  void tune(const ConvolutionOperands& operands, std::byte* workspace) override {
+    struct Candidate {
+      Plan plan;
+      Graph runs;
+      double fastest_s = std::numeric_limits<double>::infinity();
+    };
+    std::vector<Candidate> candidates;
+    std::string failure;
+    for (const Plan& plan : plans_) {
+      try {
+        run(plan, operands, workspace);
+        check(cudaStreamSynchronize(session_->stream), "cudaStreamSynchronize");
+        candidates.push_back({plan, capture(session_->stream, [&] {
+                                for (int r = 0; r < kTimedRuns; ++r) run(plan, operands, workspace);
+                              })});
+      } catch (const DeviceLost&) {
+        throw;
+      } catch (const VendorError& error) {
+        failure = plan.name + ": " + error.what();
+      }
+    }
+    if (candidates.empty()) throw VendorError(what_ + ": none of cuDNN's plans runs; the last, " + failure);
+
+    const Event begin = make_event();
+    const Event end = make_event();
+    double fastest_s = std::numeric_limits<double>::infinity();
+    for (int round = 0; round < kRounds; ++round) {
+      for (Candidate& candidate : candidates) {
+        if (round > 0 && candidate.fastest_s > kClearlySlower * fastest_s) continue;
+        check(cudaEventRecord(begin.get(), session_->stream), "cudaEventRecord");
+        check(cudaGraphLaunch(candidate.runs.get(), session_->stream), "cudaGraphLaunch");
+        check(cudaEventRecord(end.get(), session_->stream), "cudaEventRecord");
+        check(cudaEventSynchronize(end.get()), "cudaEventSynchronize");
+        candidate.fastest_s = std::min(candidate.fastest_s, seconds_between(begin, end));
+        fastest_s = std::min(fastest_s, candidate.fastest_s);
+      }
+    }
+    plans_ = {std::ranges::min_element(candidates, {}, &Candidate::fastest_s)->plan};
+  }
+
+  void run(const ConvolutionOperands& operands, std::byte* workspace) override {
+    run(plans_.front(), operands, workspace);
+  }
+
+ private:
+  struct Plan {
+    int64_t index;  // in the graph
+    std::string name;
+    int64_t workspace_bytes;
+  };
+
+  void keep_plans() {
+    std::string failure;
+    for (int64_t index = 0; index < graph_.get_execution_plan_count() && plans_.size() < kMostPlans; ++index) {
+      Plan plan{index, "", 0};
+      check(graph_.get_plan_name_at_index(index, plan.name), "Graph::get_plan_name_at_index");
+      const auto same = [&](const Plan& kept) { return kept.name == plan.name; };  // as another heuristic listed it
+      if (std::ranges::any_of(plans_, same)) continue;
+      if (auto error = graph_.build_plan_at_index(index); error.is_bad()) {
+        if (error.get_message() != "Deselecting execution plan") failure = plan.name + ": " + error.get_message();
+        continue;
+      }
+      check(graph_.get_workspace_size_plan_at_index(index, plan.workspace_bytes),
+            "Graph::get_workspace_size_plan_at_index");
+      plans_.push_back(std::move(plan));
+    }
+    if (!plans_.empty()) return;
+    if (failure.empty()) failure = "all compute in less than f32";
+    throw Unimplemented(what_ + ": cuDNN: none of " + std::to_string(graph_.get_execution_plan_count()) +
+                        " plans will do; " + one_line(failure));
+  }
+
+  void run(const Plan& plan, const ConvolutionOperands& operands, std::byte* workspace) const {
+    void* addresses[] = {operands.x, operands.w, operands.y};  // by Uid
+    check(graph_.execute_plan_at_index(session_->handle, addresses, 3, workspace, plan.index),
+          "Graph::execute_plan_at_index");
+  }
+
+  std::shared_ptr<const Session> session_;
+  std::string what_;
+  fe::graph::Graph graph_;
+  std::vector<Plan> plans_;
+};
+
+// --- Outside ------------------------------------------------------------------------------------
+
+Cudnn::Cudnn(cudaStream_t stream) : session_(std::make_shared<const Session>(stream)) {}
+
+std::string Cudnn::version() const { return fe::detail::get_backend_version_string(); }
+
+std::unique_ptr<Call<ConvolutionOperands>> Cudnn::prepare(const Convolution& convolution) {
+  try {
+    return std::make_unique<Prepared>(session_, convolution);
+  } catch (const fe::cudnnException& error) {
+    throw VendorError("cuDNN: " + one_line(error.what()));
+  }
+}
+
+}  // namespace triphase::cuda

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a plan needs of a GPU: memory, own kernels, products, convolutions, and a recorded step that stamps its time.
+// The plan knows nothing else of CUDA, so that it also runs on the host that stands in for a GPU in tests.
+//
+// All that is launched runs in the order of launching. Addresses are the device's; only read() and write() cross over.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backends/backend.h"
+#include "backends/cuda/kernels.h"
+#include "ops/ops.h"
+
+namespace triphase::cuda {
+
+// y = op(a) op(b), then as the epilogue says; all row-major, as MatMul's operands.
+// a: [m, k], or [k, m] transposed   b: [k, n], or [n, k] transposed   y: [m, n]
+struct Product {
+  enum class Epilogue {
+    kNone,
+    kRelu,
+    kBias,          // y += bias[n]
+    kBiasRelu,      // y = relu(y + bias[n])
+    kBiasGradient,  // bias[m] = sum over k of op(a)[m, k]: with a = dyᵀ, the gradient of the bias
+  };
+  int64_t m = 0, n = 0, k = 0;
+  bool transpose_a = false;
+  bool transpose_b = false;
+  Epilogue epilogue = Epilogue::kNone;
+};
+
+// One of the three convolutions of a layer; x, w and y are its forward shapes, all NCHW, whichever is computed.
+struct Convolution {
+  enum class Direction { kForward, kBackwardData, kBackwardWeights };
+  Direction direction = Direction::kForward;
+  Conv2d conv;
+  Shape x, w, y;
+};
+
+// Where a call finds its operands. A product's are a, b, y and bias; a convolution's x, w and y, whichever is written.
+struct ProductOperands {
+  const float* a = nullptr;
+  const float* b = nullptr;
+  float* y = nullptr;
+  float* bias = nullptr;
+};
+struct ConvolutionOperands {
+  float* x = nullptr;
+  float* w = nullptr;
+  float* y = nullptr;
+};
+
+// A library's call, made ready before there is memory for its operands.
+template <class Operands>
+class Call {
+ public:
+  virtual ~Call() = default;
+  // What runs, by the library's name for it; after tune() what it chose.
+  virtual std::string implementation() const = 0;
+  virtual int64_t workspace_bytes() const = 0;
+  // Times what the library offers and keeps the fastest. Writes the results.
+  virtual void tune(const Operands& operands, std::byte* workspace) = 0;
+  virtual void run(const Operands& operands, std::byte* workspace) = 0;
+};
+
+// Pieces of work that were recorded once, to be run as a whole again and again.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  // Runs all pieces and waits. Writes a stamp before the first and one after each, in seconds by the device's clock.
+  virtual void run(std::vector<double>& stamps_s) = 0;
+};
+
+using Piece = std::function<void()>;  // launches; must neither allocate nor wait
+
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  // All bytes zero. Throws OutOfMemory.
+  virtual std::byte* allocate(int64_t bytes) = 0;
+  virtual void release(std::byte* data) = 0;
+  virtual int64_t free_bytes() const = 0;
+  // Both have ended when they return, and read() waits for all that was launched before.
+  virtual void write(std::byte* to, const void* from, int64_t bytes) = 0;
+  virtual void read(void* to, const std::byte* from, int64_t bytes) = 0;
+
+  // Calls kernel(i) for every i < count.
+  virtual void launch(const ElementKernel& kernel, int64_t count) = 0;
+  // Sums term(segment, t) of all t < terms, and finishes, for every segment < segments.
+  virtual void launch(const ReductionKernel& kernel, int64_t segments, int64_t terms) = 0;
+  virtual void clear(std::byte* data, int64_t bytes) = 0;
+
+  // Throw Unimplemented where the device or its libraries have no way.
+  virtual std::unique_ptr<Call<ProductOperands>> prepare(const Product& product) = 0;
+  virtual std::unique_ptr<Call<ConvolutionOperands>> prepare(const Convolution& convolution) = 0;
+
+  // `captured`: one graph of everything, so that launching costs nothing between the pieces; otherwise launched one by
+  // one as it runs.
+  virtual std::unique_ptr<Recording> record(const std::vector<Piece>& pieces, bool captured) = 0;
+  virtual void wait() = 0;
+
+  virtual std::optional<DeviceState> state() { return {}; }
+
+  // Pushes everything out of the last cache before memory. False where that cannot be done.
+  virtual bool evict() = 0;
+};
+
+}  // namespace triphase::cuda

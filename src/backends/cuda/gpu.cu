@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+// The GPU as a Device: memory, the own kernels' launches, and steps recorded as graphs with events at their marks. All
+// runs on one stream of its own. Products are cuBLASLt's, convolutions cuDNN's.
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <optional>
+#include <utility>
+
+#include "backends/cuda/cublaslt.h"
+#include "backends/cuda/cudnn.h"
+#include "backends/cuda/gpu.h"
+#include "backends/cuda/library.h"
+#include "backends/cuda/nvml.h"
+#include "backends/cuda/status.h"
+
+namespace triphase::cuda {
+namespace {
+
+constexpr int kThreads = 256;                    // a block
+constexpr int64_t kBlocksOfMultiprocessor = 32;  // beyond, threads go round
+
+using Memory = Owned<std::byte*, cudaFree>;
+
+// --- Kernels ------------------------------------------------------------------------------------
+
+// One copy of the arguments for all threads, where it is: an index into them must not copy them to each.
+template <class Kernel>
+__global__ void __launch_bounds__(kThreads) compute(const __grid_constant__ Kernel kernel, int64_t count) {
+  const int64_t all_threads = static_cast<int64_t>(gridDim.x) * kThreads;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < count; i += all_threads) kernel(i);
+}
+
+// A block a segment. The order of merging is fixed, and the host that stands in for a GPU has the same.
+template <class Kernel>
+__global__ void __launch_bounds__(kReducers) reduce(const __grid_constant__ Kernel kernel, int64_t terms) {
+  using Sum = typename Kernel::Sum;
+  __shared__ Sum sums[kReducers];
+  const int64_t segment = blockIdx.x;
+  const int thread = static_cast<int>(threadIdx.x);
+  Sum own = Kernel::nothing();
+  for (int64_t t = thread; t < terms; t += kReducers) own = Kernel::merge(own, kernel.term(segment, t));
+  sums[thread] = own;
+  __syncthreads();
+  for (int half = kReducers / 2; half > 0; half /= 2) {
+    if (thread < half) sums[thread] = Kernel::merge(sums[thread], sums[thread + half]);
+    __syncthreads();
+  }
+  if (thread == 0) kernel.finish(segment, sums[0]);
+}
+
+// Reads zeros; were they none, it would write, which no compiler can rule out.
+__global__ void __launch_bounds__(kThreads) read_zeros(float4* data, int64_t count) {
+  const int64_t all_threads = static_cast<int64_t>(gridDim.x) * kThreads;
+  float sum = 0;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < count; i += all_threads) {
+    const float4 value = data[i];
+    sum += value.x + value.y + value.z + value.w;
+  }
+  if (sum != 0) data[0].x = sum;
+}
+
+// --- Recordings ---------------------------------------------------------------------------------
+
+class GpuRecording : public Recording {
+ public:
+  GpuRecording(cudaStream_t stream, const std::vector<Piece>& pieces, bool captured) : stream_(stream) {
+    for (size_t i = 0; i <= pieces.size(); ++i) events_.push_back(make_event());
+    if (captured) {
+      graph_ = capture(stream, [&] { launch(pieces, cudaEventRecordExternal); });
+    } else {
+      pieces_ = pieces;
+    }
+  }
+
+  void run(std::vector<double>& stamps_s) override {
+    if (graph_) {
+      check(cudaGraphLaunch(graph_.get(), stream_), "cudaGraphLaunch");
+    } else {
+      launch(pieces_, cudaEventRecordDefault);
+    }
+    check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
+    stamps_s.resize(events_.size());
+    stamps_s[0] = 0;
+    for (size_t i = 1; i < events_.size(); ++i) stamps_s[i] = seconds_between(events_[0], events_[i]);
+  }
+
+ private:
+  void launch(const std::vector<Piece>& pieces, unsigned flags) const {
+    stamp(0, flags);
+    for (size_t i = 0; i < pieces.size(); ++i) {
+      pieces[i]();
+      stamp(i + 1, flags);
+    }
+  }
+  void stamp(size_t i, unsigned flags) const {
+    check(cudaEventRecordWithFlags(events_[i].get(), stream_, flags), "cudaEventRecordWithFlags");
+  }
+
+  cudaStream_t stream_;
+  std::vector<Event> events_;
+  std::vector<Piece> pieces_;  // unless captured
+  Graph graph_;                // if captured
+};
+
+// --- The device ---------------------------------------------------------------------------------
+
+int attribute(cudaDeviceAttr which) {
+  int value = 0;
+  check(cudaDeviceGetAttribute(&value, which, 0), "cudaDeviceGetAttribute");
+  return value;
+}
+
+std::string gib(int64_t bytes) {
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%.3g GiB", static_cast<double>(bytes) / (1 << 30));
+  return text.data();
+}
+
+class Gpu : public Device {
+ public:
+  Gpu()
+      : multiprocessors_(attribute(cudaDevAttrMultiProcessorCount)),
+        l2_bytes_(attribute(cudaDevAttrL2CacheSize)),
+        stream_(make_stream()) {
+    std::array<char, 32> bus{};
+    check(cudaDeviceGetPCIBusId(bus.data(), bus.size(), 0), "cudaDeviceGetPCIBusId");
+    try {
+      nvml_.emplace(bus.data());
+    } catch (const LibraryMissing&) {
+    } catch (const VendorError&) {  // some virtual machines have none: then nothing is told of clocks
+    }
+  }
+
+  std::byte* allocate(int64_t bytes) override {
+    void* data = nullptr;
+    const cudaError_t status = cudaMalloc(&data, static_cast<size_t>(std::max<int64_t>(bytes, 1)));
+    if (status == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      throw OutOfMemory("needs " + gib(bytes) + " of GPU memory in one piece, of which " + gib(free_bytes()) +
+                        " are free (" + describe(status, "cudaMalloc") + ")");
+    }
+    check(status, "cudaMalloc");
+    Memory memory(static_cast<std::byte*>(data));
+    clear(memory.get(), bytes);
+    wait();
+    return memory.release();
+  }
+  void release(std::byte* data) override { Memory(data).reset(); }
+  int64_t free_bytes() const override {
+    size_t free = 0;
+    size_t total = 0;
+    check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+    return static_cast<int64_t>(free);
+  }
+
+  void write(std::byte* to, const void* from, int64_t bytes) override { copy(to, from, bytes, cudaMemcpyHostToDevice); }
+  void read(void* to, const std::byte* from, int64_t bytes) override { copy(to, from, bytes, cudaMemcpyDeviceToHost); }
+
+  void launch(const ElementKernel& kernel, int64_t count) override {
+    if (count == 0) return;
+    std::visit(
+        [&](const auto& of_elements) { compute<<<blocks(count), kThreads, 0, stream_.get()>>>(of_elements, count); },
+        kernel);
+    check(cudaGetLastError(), "cudaLaunchKernel");
+  }
+  void launch(const ReductionKernel& kernel, int64_t segments, int64_t terms) override {
+    if (segments == 0) return;
+    std::visit(
+        [&](const auto& of_terms) {
+          reduce<<<static_cast<unsigned>(segments), kReducers, 0, stream_.get()>>>(of_terms, terms);
+        },
+        kernel);
+    check(cudaGetLastError(), "cudaLaunchKernel");
+  }
+  void clear(std::byte* data, int64_t bytes) override {
+    if (bytes == 0) return;
+    check(cudaMemsetAsync(data, 0, static_cast<size_t>(bytes), stream_.get()), "cudaMemsetAsync");
+  }
+
+  std::unique_ptr<Call<ProductOperands>> prepare(const Product& product) override {
+    return cublaslt_.prepare(product, stream_.get());
+  }
+  std::unique_ptr<Call<ConvolutionOperands>> prepare(const Convolution& convolution) override {
+    try {
+      if (!cudnn_) cudnn_.emplace(stream_.get());
+    } catch (const LibraryMissing& missing) {
+      throw Unimplemented(std::string("a convolution: ") + missing.what());
+    }
+    return cudnn_->prepare(convolution);
+  }
+
+  std::unique_ptr<Recording> record(const std::vector<Piece>& pieces, bool captured) override {
+    return std::make_unique<GpuRecording>(stream_.get(), pieces, captured);
+  }
+  void wait() override { check(cudaStreamSynchronize(stream_.get()), "cudaStreamSynchronize"); }
+
+  std::optional<DeviceState> state() override {
+    if (!nvml_) return {};
+    return nvml_->state();
+  }
+
+  // Writes twice what the L2 cache holds, so that whatever it held is pushed out, modified or not; then reads it, so
+  // that what is left there is not modified, and nothing has to be written back at the cost of what runs next.
+  bool evict() override {
+    const int64_t bytes = 2 * l2_bytes_;
+    if (!eviction_) eviction_.reset(allocate(bytes));
+    clear(eviction_.get(), bytes);
+    const int64_t quads = bytes / static_cast<int64_t>(sizeof(float4));
+    read_zeros<<<blocks(quads), kThreads, 0, stream_.get()>>>(reinterpret_cast<float4*>(eviction_.get()), quads);
+    check(cudaGetLastError(), "cudaLaunchKernel");
+    wait();
+    return true;
+  }
+
+ private:
+  unsigned blocks(int64_t count) const {
+    return static_cast<unsigned>(
+        std::min((count + kThreads - 1) / kThreads, kBlocksOfMultiprocessor * multiprocessors_));
+  }
+  void copy(void* to, const void* from, int64_t bytes, cudaMemcpyKind kind) {
+    check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), kind, stream_.get()), "cudaMemcpyAsync");
+    wait();
+  }
+
+  int64_t multiprocessors_;
+  int64_t l2_bytes_;
+  Stream stream_;  // before all that uses it
+  CublasLt cublaslt_;
+  std::optional<Cudnn> cudnn_;  // from the first convolution on
+  std::optional<Nvml> nvml_;
+  Memory eviction_;
+};
+
+// --- What there is ------------------------------------------------------------------------------
+
+// 13000: "13.0"
+std::string version_text(int number) {
+  return std::to_string(number / 1000) + "." + std::to_string(number % 1000 / 10);
+}
+
+int driver_version() {
+  int version = 0;
+  check(cudaDriverGetVersion(&version), "cudaDriverGetVersion");
+  return version;
+}
+
+cudaDeviceProp properties() {
+  cudaDeviceProp found;
+  check(cudaGetDeviceProperties(&found, 0), "cudaGetDeviceProperties");
+  return found;
+}
+
+// Why the first GPU cannot be used, if so. Throws VendorError where CUDA says it.
+std::optional<std::string> obstacle() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  const int driver = driver_version();
+  const std::string said = " (" + describe(status, "cudaGetDeviceCount") + ")";
+  if (status != cudaSuccess) cudaGetLastError();
+  if (driver == 0) return "no NVIDIA driver is installed on this machine" + said;
+  if (status == cudaErrorInsufficientDriver) {
+    return "the driver supports CUDA " + version_text(driver) + ", this build needs " +
+           version_text(CUDART_VERSION / 1000 * 1000) + ": update the driver";
+  }
+  if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0)) return "no GPU is to be seen" + said;
+  check(status, "cudaGetDeviceCount");
+  check(cudaSetDevice(0), "cudaSetDevice");
+  check(cudaDeviceSynchronize(), "cudaDeviceSynchronize");  // fails if it was lost earlier
+  cudaFuncAttributes attributes;
+  const cudaError_t code = cudaFuncGetAttributes(&attributes, read_zeros);
+  if (code == cudaErrorNoKernelImageForDevice || code == cudaErrorInvalidDeviceFunction) {
+    cudaGetLastError();
+    const cudaDeviceProp gpu = properties();
+    return "this build has no code for the " + std::string(gpu.name) + " of compute capability " +
+           std::to_string(gpu.major) + "." + std::to_string(gpu.minor) + " (" +
+           describe(code, "cudaFuncGetAttributes") + ")";
+  }
+  check(code, "cudaFuncGetAttributes");
+  return {};
+}
+
+// What `make` makes, or why not: one line.
+template <class Made, class F>
+std::variant<Made, Unsupported> unless_obstructed(F make) {
+  try {
+    if (auto why = obstacle()) return Unsupported{std::move(*why)};
+    return std::variant<Made, Unsupported>(make());
+  } catch (const LibraryMissing& missing) {
+    return Unsupported{missing.what()};
+  } catch (const VendorError& error) {
+    return Unsupported{std::string("the GPU cannot be used: ") + error.what()};
+  }
+}
+
+// A library's version; empty where the library is missing or refuses.
+template <class F>
+std::string version_or_none(F version) {
+  try {
+    return version();
+  } catch (const LibraryMissing&) {
+    return "";
+  } catch (const VendorError&) {
+    return "";
+  }
+}
+
+}  // namespace
+
+std::variant<std::unique_ptr<Device>, Unsupported> make_gpu() {
+  return unless_obstructed<std::unique_ptr<Device>>([] { return std::make_unique<Gpu>(); });
+}
+
+std::variant<GpuInfo, Unsupported> gpu_info() {
+  return unless_obstructed<GpuInfo>([] {
+    const cudaDeviceProp gpu = properties();
+    GpuInfo info;
+    info.name = gpu.name;
+    info.major = gpu.major;
+    info.minor = gpu.minor;
+    info.multiprocessors = gpu.multiProcessorCount;
+    info.memory_bytes = static_cast<int64_t>(gpu.totalGlobalMem);
+    info.l2_bytes = gpu.l2CacheSize;
+    info.driver = version_text(driver_version());
+    info.runtime = version_text(CUDART_VERSION);
+    info.cublaslt = version_or_none([] { return CublasLt().version(); });
+    info.cudnn = version_or_none([] {
+      const Stream stream = make_stream();
+      return Cudnn(stream.get()).version();
+    });
+    return info;
+  });
+}
+
+}  // namespace triphase::cuda

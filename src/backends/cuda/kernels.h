@@ -1,0 +1,464 @@
+// SPDX-License-Identifier: Apache-2.0
+// The own kernels: what neither cuBLASLt nor cuDNN is asked for. Each is a struct of addresses and sizes, written once
+// for the GPU and for the host that stands in for it in tests.
+//
+// Element kernels compute element i in a call; elements do not depend on each other, so that the result may take the
+// place of an operand of the same size. Gradients of windows gather, so that nothing is added atomically and each
+// element is written once. Reduction kernels sum terms of a segment in any order by merge(), then finish() it.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <utility>
+#include <variant>
+
+#include "core/host_device.h"
+#include "optimizers/optimizers.h"
+
+namespace triphase::cuda {
+namespace kernels {
+
+// --- Element by element -------------------------------------------------------------------------
+
+// y = max(x, 0)
+struct Relu {
+  const float* x;
+  float* y;
+
+  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const { y[i] = x[i] > 0 ? x[i] : 0; }
+};
+
+// dx = dy where y > 0, else 0
+struct ReluBackward {
+  const float* dy;
+  const float* y;
+  float* dx;
+
+  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const { dx[i] = y[i] > 0 ? dy[i] : 0; }
+};
+
+// y = a + b
+struct Add {
+  const float* a;
+  const float* b;
+  float* y;
+
+  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const { y[i] = a[i] + b[i]; }
+};
+
+// y = x + bias[c], and relu where asked.   x, y: [N, channels, inner...]
+struct AddBias {
+  const float* x;
+  const float* bias;
+  float* y;
+  int64_t channels, inner;
+  bool relu;
+
+  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
+    const float sum = x[i] + bias[i / inner % channels];
+    y[i] = relu && !(sum > 0) ? 0 : sum;
+  }
+};
+
+// A window that slides over planes. x: [planes, in[0], in[1]]  y: [planes, out[0], out[1]]
+struct Pooling {
+  int64_t in[2], out[2], kernel[2], stride[2], padding[2];
+
+  struct Range {
+    int64_t begin, end;
+  };
+  // The taps of output o along dimension d that lie within x.
+  TRIPHASE_HOST_DEVICE Range taps(int d, int64_t o) const {
+    const int64_t first = o * stride[d] - padding[d];
+    return {first < 0 ? -first : 0, kernel[d] < in[d] - first ? kernel[d] : in[d] - first};
+  }
+  // The outputs whose window holds input i along dimension d.
+  TRIPHASE_HOST_DEVICE Range windows(int d, int64_t i) const {
+    const int64_t last = (i + padding[d]) / stride[d];
+    const int64_t before = i + padding[d] - kernel[d];  // the last start of a window that ends before i
+    return {before < 0 ? 0 : before / stride[d] + 1, last < out[d] ? last + 1 : out[d]};
+  }
+};
+
+// y = the largest of a window's taps within x, tap = the first of equals, row-major in the window.
+template <class Tap>
+struct MaxPool {
+  Pooling pool;
+  const float* x;
+  float* y;
+  Tap* tap;
+
+  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
+    const int64_t column = i % pool.out[1];
+    const int64_t row = i / pool.out[1] % pool.out[0];
+    const float* plane = x + i / pool.out[1] / pool.out[0] * pool.in[0] * pool.in[1];
+    const Pooling::Range rows = pool.taps(0, row);
+    const Pooling::Range columns = pool.taps(1, column);
+    float best = 0;
+    int64_t best_tap = -1;
+    for (int64_t r = rows.begin; r < rows.end; ++r) {
+      for (int64_t c = columns.begin; c < columns.end; ++c) {
+        const float value = plane[(row * pool.stride[0] - pool.padding[0] + r) * pool.in[1] + column * pool.stride[1] -
+                                  pool.padding[1] + c];
+        if (best_tap >= 0 && !(value > best)) continue;
+        best = value;
+        best_tap = r * pool.kernel[1] + c;
+      }
+    }
+    y[i] = best;
+    tap[i] = static_cast<Tap>(best_tap);
+  }
+};
+
+// dx = the sum of dy of the windows whose tap it is.
+template <class Tap>
+struct MaxPoolBackward {
+  Pooling pool;
+  const float* dy;
+  const Tap* tap;
+  float* dx;
+
+  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
+    const int64_t column = i % pool.in[1];
+    const int64_t row = i / pool.in[1] % pool.in[0];
+    const int64_t plane = i / pool.in[1] / pool.in[0] * pool.out[0] * pool.out[1];
+    const Pooling::Range rows = pool.windows(0, row);
+    const Pooling::Range columns = pool.windows(1, column);
+    float sum = 0;
+    for (int64_t r = rows.begin; r < rows.end; ++r) {
+      for (int64_t c = columns.begin; c < columns.end; ++c) {
+        const int64_t o = plane + r * pool.out[1] + c;
+        const int64_t own = (row + pool.padding[0] - r * pool.stride[0]) * pool.kernel[1] + column + pool.padding[1] -
+                            c * pool.stride[1];
+        if (static_cast<int64_t>(tap[o]) == own) sum += dy[o];
+      }
+    }
+    dx[i] = sum;
+  }
+};
+
+// y = the sum of a window's taps within x over their number, or over the kernel's area where padding counts.
+struct AveragePool {
+  Pooling pool;
+  bool count_padding;
+  const float* x;
+  float* y;
+
+  TRIPHASE_HOST_DEVICE static float count(const Pooling& pool, bool count_padding, Pooling::Range rows,
+                                          Pooling::Range columns) {
+    return static_cast<float>(count_padding ? pool.kernel[0] * pool.kernel[1]
+                                            : (rows.end - rows.begin) * (columns.end - columns.begin));
+  }
+
+  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
+    const int64_t column = i % pool.out[1];
+    const int64_t row = i / pool.out[1] % pool.out[0];
+    const float* plane = x + i / pool.out[1] / pool.out[0] * pool.in[0] * pool.in[1];
+    const Pooling::Range rows = pool.taps(0, row);
+    const Pooling::Range columns = pool.taps(1, column);
+    float sum = 0;
+    for (int64_t r = rows.begin; r < rows.end; ++r) {
+      for (int64_t c = columns.begin; c < columns.end; ++c) {
+        sum += plane[(row * pool.stride[0] - pool.padding[0] + r) * pool.in[1] + column * pool.stride[1] -
+                     pool.padding[1] + c];
+      }
+    }
+    y[i] = sum / count(pool, count_padding, rows, columns);
+  }
+};
+
+// dx = the sum over the windows that hold it of dy over their number.
+struct AveragePoolBackward {
+  Pooling pool;
+  bool count_padding;
+  const float* dy;
+  float* dx;
+
+  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
+    const int64_t column = i % pool.in[1];
+    const int64_t row = i / pool.in[1] % pool.in[0];
+    const int64_t plane = i / pool.in[1] / pool.in[0] * pool.out[0] * pool.out[1];
+    const Pooling::Range rows = pool.windows(0, row);
+    const Pooling::Range columns = pool.windows(1, column);
+    float sum = 0;
+    for (int64_t r = rows.begin; r < rows.end; ++r) {
+      for (int64_t c = columns.begin; c < columns.end; ++c) {
+        sum +=
+            dy[plane + r * pool.out[1] + c] / AveragePool::count(pool, count_padding, pool.taps(0, r), pool.taps(1, c));
+      }
+    }
+    dx[i] = sum;
+  }
+};
+
+// y = (x - mean) / sqrt(variance + epsilon) gamma + beta, each by channel.   x, y: [N, channels, inner]
+struct Normalise {
+  const float* x;
+  const float* gamma;
+  const float* beta;
+  const float* mean;
+  const float* variance;
+  float* y;
+  int64_t channels, inner;
+  float epsilon;
+
+  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
+    const int64_t c = i / inner % channels;
+    y[i] = (x[i] - mean[c]) / std::sqrt(variance[c] + epsilon) * gamma[c] + beta[c];
+  }
+};
+
+// dx = gamma inverse (dy - dbeta / count - (x - mean) inverse dgamma / count), inverse = 1 / sqrt(variance + epsilon),
+// count the values of a channel.
+struct NormaliseBackward {
+  const float* dy;
+  const float* x;
+  const float* gamma;
+  const float* mean;
+  const float* variance;
+  const float* dgamma;
+  const float* dbeta;
+  float* dx;
+  int64_t channels, inner;
+  float epsilon, count;
+
+  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
+    const int64_t c = i / inner % channels;
+    const float inverse = 1 / std::sqrt(variance[c] + epsilon);
+    dx[i] = gamma[c] * inverse * (dy[i] - dbeta[c] / count - (x[i] - mean[c]) * inverse * (dgamma[c] / count));
+  }
+};
+
+// running = keep running + take current
+struct Blend {
+  float* running;
+  const float* current;
+  float keep, take;
+
+  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const { running[i] = keep * running[i] + take * current[i]; }
+};
+
+// What softmax needs of a row: its largest x, and the sum of exp(x - largest).
+struct Exponentials {
+  float largest, sum;
+};
+
+// probabilities = exp(x - largest) / sum, of the row
+struct Probabilities {
+  const float* x;
+  const Exponentials* rows;
+  float* probabilities;
+  int64_t classes;
+
+  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
+    const Exponentials& row = rows[i / classes];
+    probabilities[i] = std::exp(x[i] - row.largest) / row.sum;
+  }
+};
+
+// dx = (probabilities - onehot(target)) scale
+struct SoftmaxCrossEntropyBackward {
+  const float* probabilities;
+  const int32_t* target;
+  float* dx;
+  int64_t classes;
+  float scale;
+
+  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
+    dx[i] = (probabilities[i] - (i % classes == target[i / classes] ? 1.0f : 0.0f)) * scale;
+  }
+};
+
+// y = x scale
+struct Scale {
+  const float* x;
+  float* y;
+  float scale;
+
+  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const { y[i] = x[i] * scale; }
+};
+
+// One step of an optimizer on several parameters at once, as if their elements lay in a row.
+template <class Rule>
+struct Update {
+  static constexpr int kMostParts = 32;
+  struct Part {
+    float* w;
+    const float* gradient;
+    float* states[2];
+    int64_t end;  // of its elements in the row
+  };
+  Rule rule;
+  const float* scalars;
+  int count;
+  Part parts[kMostParts];
+
+  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
+    int p = 0;
+    while (i >= parts[p].end) ++p;
+    const Part& part = parts[p];
+    const int64_t element = p > 0 ? i - parts[p - 1].end : i;
+    float state[2] = {0, 0};
+    for (int s = 0; s < Rule::kStates; ++s) state[s] = part.states[s][element];
+    rule.step(part.w[element], part.gradient[element], state, scalars);
+    for (int s = 0; s < Rule::kStates; ++s) part.states[s][element] = state[s];
+  }
+};
+
+template <class Rules>
+struct WithUpdates;
+template <class... Rule>
+struct WithUpdates<std::variant<Rule...>> {
+  using Kernels =
+      std::variant<Relu, ReluBackward, Add, AddBias, MaxPool<uint8_t>, MaxPool<int32_t>, MaxPoolBackward<uint8_t>,
+                   MaxPoolBackward<int32_t>, AveragePool, AveragePoolBackward, Normalise, NormaliseBackward, Blend,
+                   Probabilities, SoftmaxCrossEntropyBackward, Scale, Update<Rule>...>;
+};
+// --- Sums of many terms -------------------------------------------------------------------------
+
+// Where term t of channel c lies in an [N, channels, inner] tensor.
+TRIPHASE_HOST_DEVICE inline int64_t in_channel(int64_t c, int64_t t, int64_t channels, int64_t inner) {
+  return (t / inner * channels + c) * inner + t % inner;
+}
+
+// gradient[c] = sum of dy over all but the channels.   segments: channels  terms: N inner
+struct BiasGradient {
+  const float* dy;
+  float* gradient;
+  int64_t channels, inner;
+
+  using Sum = float;
+  TRIPHASE_HOST_DEVICE static Sum nothing() { return 0; }
+  TRIPHASE_HOST_DEVICE Sum term(int64_t c, int64_t t) const { return dy[in_channel(c, t, channels, inner)]; }
+  TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) { return a + b; }
+  TRIPHASE_HOST_DEVICE void finish(int64_t c, Sum sum) const { gradient[c] = sum; }
+};
+
+// Mean and biased variance by channel; merged as Chan, Golub and LeVeque (1979).   segments: channels  terms: N inner
+struct Moments {
+  const float* x;
+  float* mean;
+  float* variance;
+  int64_t channels, inner;
+
+  struct Sum {
+    float count, mean, squares;  // of differences from the mean
+  };
+  TRIPHASE_HOST_DEVICE static Sum nothing() { return {0, 0, 0}; }
+  TRIPHASE_HOST_DEVICE Sum term(int64_t c, int64_t t) const { return {1, x[in_channel(c, t, channels, inner)], 0}; }
+  TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) {
+    const float count = a.count + b.count;
+    if (count == 0) return a;
+    const float difference = b.mean - a.mean;
+    const float share = b.count / count;
+    return {count, a.mean + difference * share, a.squares + b.squares + difference * difference * a.count * share};
+  }
+  TRIPHASE_HOST_DEVICE void finish(int64_t c, Sum sum) const {
+    mean[c] = sum.mean;
+    variance[c] = sum.squares / sum.count;
+  }
+};
+
+// dbeta = sum of dy, dgamma = sum of dy (x - mean) / sqrt(variance + epsilon).   segments: channels  terms: N inner
+struct NormaliseGradients {
+  const float* dy;
+  const float* x;
+  const float* mean;
+  const float* variance;
+  float* dgamma;
+  float* dbeta;
+  int64_t channels, inner;
+  float epsilon;
+
+  struct Sum {
+    float dy, product;
+  };
+  TRIPHASE_HOST_DEVICE static Sum nothing() { return {0, 0}; }
+  TRIPHASE_HOST_DEVICE Sum term(int64_t c, int64_t t) const {
+    const int64_t i = in_channel(c, t, channels, inner);
+    return {dy[i], dy[i] * (x[i] - mean[c])};
+  }
+  TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) { return {a.dy + b.dy, a.product + b.product}; }
+  TRIPHASE_HOST_DEVICE void finish(int64_t c, Sum sum) const {
+    dbeta[c] = sum.dy;
+    dgamma[c] = sum.product / std::sqrt(variance[c] + epsilon);
+  }
+};
+
+// rows[n] of x[n, :].   segments: rows  terms: classes
+struct SumOfExponentials {
+  const float* x;
+  Exponentials* rows;
+  int64_t classes;
+
+  using Sum = Exponentials;
+  TRIPHASE_HOST_DEVICE static Sum nothing() { return {0, 0}; }
+  TRIPHASE_HOST_DEVICE Sum term(int64_t n, int64_t k) const { return {x[n * classes + k], 1}; }
+  TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) {
+    if (a.sum == 0) return b;
+    if (b.sum == 0) return a;
+    const bool first = a.largest > b.largest;
+    const Sum more = first ? a : b;
+    const Sum less = first ? b : a;
+    return {more.largest, more.sum + less.sum * std::exp(less.largest - more.largest)};
+  }
+  TRIPHASE_HOST_DEVICE void finish(int64_t n, Sum sum) const { rows[n] = sum; }
+};
+
+// loss = mean of log(sum) + largest - x[n, target[n]].   segments: 1  terms: rows
+struct CrossEntropy {
+  const float* x;
+  const int32_t* target;
+  const Exponentials* rows;
+  float* loss;
+  int64_t classes, count;
+
+  using Sum = float;
+  TRIPHASE_HOST_DEVICE static Sum nothing() { return 0; }
+  TRIPHASE_HOST_DEVICE Sum term(int64_t, int64_t n) const {
+    return std::log(rows[n].sum) + (rows[n].largest - x[n * classes + target[n]]);
+  }
+  TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) { return a + b; }
+  TRIPHASE_HOST_DEVICE void finish(int64_t, Sum sum) const { *loss = sum / static_cast<float>(count); }
+};
+
+// sums[s] = sum of x² over every so many of its elements.   segments: as many as wanted  terms: count / segments, up
+struct SumOfSquares {
+  const float* x;
+  float* sums;
+  int64_t count, segments;
+
+  using Sum = float;
+  TRIPHASE_HOST_DEVICE static Sum nothing() { return 0; }
+  TRIPHASE_HOST_DEVICE Sum term(int64_t s, int64_t t) const {
+    const int64_t i = t * segments + s;
+    return i < count ? x[i] * x[i] : 0;
+  }
+  TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) { return a + b; }
+  TRIPHASE_HOST_DEVICE void finish(int64_t s, Sum sum) const { sums[s] = sum; }
+};
+
+// y = the sum of x over count.   segments: 1
+struct Mean {
+  const float* x;
+  float* y;
+  float count;
+
+  using Sum = float;
+  TRIPHASE_HOST_DEVICE static Sum nothing() { return 0; }
+  TRIPHASE_HOST_DEVICE Sum term(int64_t, int64_t t) const { return x[t]; }
+  TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) { return a + b; }
+  TRIPHASE_HOST_DEVICE void finish(int64_t, Sum sum) const { *y = sum / count; }
+};
+
+}  // namespace kernels
+
+using ElementKernel = kernels::WithUpdates<Optimizer>::Kernels;
+using ReductionKernel =
+    std::variant<kernels::BiasGradient, kernels::Moments, kernels::NormaliseGradients, kernels::SumOfExponentials,
+                 kernels::CrossEntropy, kernels::SumOfSquares, kernels::Mean>;
+
+// Threads that sum one segment, on the GPU as on the host: each every kReducers-th term, then pairs of threads.
+inline constexpr int kReducers = 256;
+
+}  // namespace triphase::cuda

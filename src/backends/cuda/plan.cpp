@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memory, recording and reading back; compile.cpp has the walk over the program.
+#include "backends/cuda/plan.h"
+
+#include <algorithm>
+#include <bit>
+#include <thread>
+
+#include "program/initial.h"
+
+namespace triphase::cuda {
+namespace {
+
+constexpr int64_t kAlignment = 256;           // that every library's fast path asks for
+constexpr int64_t kPageBytes = 256 * 1024;    // read back at a time
+constexpr int64_t kPieceElements = 16 << 20;  // filled on the host and copied at a time
+constexpr double kEventTick_s = 0.5e-6;       // the resolution of CUDA's events, by its documentation
+
+// What a recording is of.
+enum Recorded { kStep, kLaunchedStep, kGroups };
+
+// Calls f(begin, end) for the parts of [0, count), in parallel.
+template <class F>
+void in_parallel(int64_t count, F f) {
+  const int64_t threads = std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, count / 65536 + 1);
+  std::vector<std::jthread> others;
+  for (int64_t t = 1; t < threads; ++t) others.emplace_back(f, count * t / threads, count * (t + 1) / threads);
+  f(0, count / threads);
+}
+
+}  // namespace
+
+CudaPlan::CudaPlan(const StepProgram& program, std::shared_ptr<Device> device)
+    : GroupedPlan(program),
+      device_(std::move(device)),
+      storage_of_(program.tensors.size(), -1),
+      group_of_op_(program.ops.size(), -1) {
+  for (int op = 0; op < static_cast<int>(program.ops.size()); ++op) {
+    if (group_of_op_[static_cast<size_t>(op)] < 0) compile(op);  // not fused into an earlier one
+  }
+  // A storage lives from the group that first writes it to the last that reads any tensor in it.
+  for (TensorId id = 0; id < static_cast<TensorId>(program.tensors.size()); ++id) {
+    if (!materialised(id)) continue;
+    Storage& storage = storages_[static_cast<size_t>(storage_of_[static_cast<size_t>(id)])];
+    const Tensor& tensor = program.tensor(id);
+    if (tensor.producer < 0 || id == program.loss) storage.persistent = true;
+    for (const int reader : tensor.readers) {
+      storage.life.last = std::max(storage.life.last, group_of_op_[static_cast<size_t>(reader)]);
+    }
+  }
+}
+
+CudaPlan::~CudaPlan() {
+  recordings_.clear();
+  for (std::byte* block : blocks_) device_->release(block);
+}
+
+MemoryPlan CudaPlan::memory_plan() const {
+  MemoryPlan plan;
+  for (const Storage& storage : storages_) {
+    if (storage.persistent) plan.persistent_bytes = checked_add(plan.persistent_bytes, storage.life.bytes);
+  }
+  plan.transient_bytes = pack_transients().bytes;
+  plan.scratch_bytes = scratch_bytes_;
+  return plan;
+}
+
+Packing CudaPlan::pack_transients() const {
+  std::vector<Lifetime> lives;
+  for (const Storage& storage : storages_) {
+    if (!storage.persistent) lives.push_back(storage.life);
+  }
+  return pack(lives, kAlignment);
+}
+
+void CudaPlan::allocate(uint64_t seed) {
+  seed_ = seed;
+  const Packing packing = pack_transients();
+  const auto add_block = [&](int64_t count) {
+    blocks_.push_back(device_->allocate(std::max<int64_t>(count, 1)));
+    return blocks_.back();
+  };
+  std::byte* transient = add_block(packing.bytes);
+  scratch_data_ = add_block(scratch_bytes_);
+  size_t next = 0;
+  for (Storage& storage : storages_) {
+    storage.data = storage.persistent ? add_block(storage.life.bytes) : transient + packing.offsets[next++];
+  }
+  fill(/*only_replaced=*/false);
+  // Every group runs once before anything is recorded or timed: libraries load their kernels and choose among them.
+  next_step();
+  for (int g = 0; g < group_index(); ++g) {
+    const Pending& group = compiled_[static_cast<size_t>(g)];
+    if (group.tune) group.tune();
+    run(g);
+    if (group.implementation) set_implementation(static_cast<size_t>(g), group.implementation());
+  }
+  restore();
+}
+
+void CudaPlan::restore() {
+  fill(/*only_replaced=*/true);
+  rewind();
+}
+
+void CudaPlan::fill(bool only_replaced) {
+  for (TensorId id = 0; id < static_cast<TensorId>(program_.tensors.size()); ++id) {
+    const Tensor& tensor = program_.tensor(id);
+    const bool given = tensor.producer < 0 && tensor.role != Role::kScalars && materialised(id);
+    if (given && (!only_replaced || tensor.next != kNoTensor)) fill(id);
+  }
+  forget();
+}
+
+void CudaPlan::fill(TensorId id) {
+  const Tensor& tensor = program_.tensor(id);
+  const InitialValues initial(program_, id, seed_);
+  const auto levels = initial.levels();
+  const int64_t elements = count(id);
+  std::vector<uint32_t> piece(static_cast<size_t>(std::min(elements, kPieceElements)));  // f32 or s32
+  for (int64_t begin = 0; begin < elements; begin += kPieceElements) {
+    const int64_t size = std::min(kPieceElements, elements - begin);
+    in_parallel(size, [&](int64_t from, int64_t to) {
+      for (int64_t i = from; i < to; ++i) {
+        if (levels) {
+          const float value = levels->values[random_level(levels->stream, static_cast<uint64_t>(begin + i))];
+          piece[static_cast<size_t>(i)] = std::bit_cast<uint32_t>(value);
+        } else if (tensor.type.dtype == DType::kS32) {
+          piece[static_cast<size_t>(i)] = static_cast<uint32_t>(static_cast<int32_t>(initial(begin + i)));
+        } else {
+          piece[static_cast<size_t>(i)] = std::bit_cast<uint32_t>(static_cast<float>(initial(begin + i)));
+        }
+      }
+    });
+    const int64_t width = size_in_bytes(tensor.type.dtype);
+    if (width == 1) throw std::logic_error("CudaPlan: bytes are never given");
+    device_->write(bytes(id) + begin * width, piece.data(), size * width);
+  }
+}
+
+double CudaPlan::read(TensorId id, int64_t index) const {
+  const DType dtype = program_.tensor(id).type.dtype;
+  const int64_t width = size_in_bytes(dtype);
+  const int storage = storage_of_[static_cast<size_t>(id)];
+  const int64_t offset = index * width;
+  const int64_t number = offset / kPageBytes;
+  std::vector<std::byte>& page = pages_[{storage, number}];
+  if (page.empty()) {
+    const int64_t begin = number * kPageBytes;
+    page.resize(static_cast<size_t>(std::min(kPageBytes, count(id) * width - begin)));
+    device_->read(page.data(), bytes(id) + begin, static_cast<int64_t>(page.size()));
+  }
+  const std::byte* element = page.data() + offset % kPageBytes;
+  switch (dtype) {
+    case DType::kF32:
+      return *reinterpret_cast<const float*>(element);
+    case DType::kS32:
+      return *reinterpret_cast<const int32_t*>(element);
+    case DType::kU8:
+      return static_cast<double>(*element);
+  }
+  return 0;
+}
+
+void CudaPlan::begin_step(const std::vector<double>& scalars) {
+  forget();
+  if (!materialised(program_.scalars)) return;
+  const std::vector<float> values(scalars.begin(), scalars.end());
+  device_->write(bytes(program_.scalars), values.data(), static_cast<int64_t>(values.size() * sizeof(float)));
+}
+
+Recording& CudaPlan::recording(std::vector<int> key, const std::function<std::vector<Piece>()>& pieces, bool captured) {
+  const auto found = recordings_.find(key);
+  if (found != recordings_.end()) return *found->second;
+  return *recordings_.emplace(std::move(key), device_->record(pieces(), captured)).first->second;
+}
+
+std::vector<Piece> CudaPlan::pieces(Marks marks) {
+  const Marking& stamped = marking(marks);
+  std::vector<Piece> all;
+  for (int begin = 0, g = 0; g < group_index(); ++g) {
+    if (!stamped.stamp_after[static_cast<size_t>(g)] && g + 1 < group_index()) continue;
+    all.emplace_back([this, begin, g] {
+      for (int i = begin; i <= g; ++i) run(i);
+    });
+    begin = g + 1;
+  }
+  return all;
+}
+
+void CudaPlan::run_step(Marks marks, std::vector<double>& stamps_s) {
+  Recording& step = recording({kStep, static_cast<int>(marks)}, [&] { return pieces(marks); });
+  next_step();
+  step.run(stamps_s);
+}
+
+std::optional<double> CudaPlan::run_launched_step() {
+  Recording& step = recording(
+      {kLaunchedStep}, [&] { return pieces(Marks::kNone); }, /*captured=*/false);
+  next_step();
+  std::vector<double> stamps_s;
+  step.run(stamps_s);
+  return stamps_s.back() - stamps_s.front();
+}
+
+void CudaPlan::run_observed(const std::function<void(int)>& before, const std::function<void(int)>& after) {
+  GroupedPlan::run_observed(before, [&](int group) {
+    forget();
+    after(group);
+  });
+}
+
+double CudaPlan::run_groups(std::span<const int> groups, int64_t runs) {
+  std::vector<int> key(groups.begin(), groups.end());
+  key.insert(key.begin(), {kGroups, static_cast<int>(runs)});
+  Recording& repeated = recording(std::move(key), [&]() -> std::vector<Piece> {
+    return {[this, groups = std::vector<int>(groups.begin(), groups.end()), runs] {
+      for (int64_t i = 0; i < runs; ++i) {
+        for (const int group : groups) run(group);
+      }
+    }};
+  });
+  forget();
+  std::vector<double> stamps_s;
+  repeated.run(stamps_s);
+  return stamps_s.back() - stamps_s.front();
+}
+
+double CudaPlan::tick_s() const { return kEventTick_s; }
+
+int CudaPlan::only_reader(TensorId id, Phase phase) const {
+  const std::vector<int>& readers = program_.tensor(id).readers;
+  return readers.size() == 1 && op_at(readers[0]).phase == phase ? readers[0] : -1;
+}
+
+void CudaPlan::put(TensorId id, TensorId alias) {
+  int& storage = storage_of_[static_cast<size_t>(id)];
+  if (alias != kNoTensor) {
+    storage = storage_of_[static_cast<size_t>(alias)];
+    return;
+  }
+  storage = static_cast<int>(storages_.size());
+  storages_.push_back({{size_in_bytes(program_.tensor(id).type), group_index(), group_index()}});
+}
+
+void CudaPlan::place_given(int op) {
+  for (const TensorId id : op_at(op).inputs) {
+    if (!materialised(id) && program_.tensor(id).producer < 0) put(id);
+  }
+}
+
+bool CudaPlan::dies_at(TensorId id, int op) const {
+  for (TensorId other = 0; other < static_cast<TensorId>(program_.tensors.size()); ++other) {
+    if (storage_of_[static_cast<size_t>(other)] != storage_of_[static_cast<size_t>(id)]) continue;
+    const Tensor& tensor = program_.tensor(other);
+    if (tensor.producer < 0 || (!tensor.readers.empty() && tensor.readers.back() > op)) return false;
+  }
+  return true;
+}
+
+std::byte* CudaPlan::bytes(TensorId id) const {
+  return storages_[static_cast<size_t>(storage_of_[static_cast<size_t>(id)])].data;
+}
+
+std::function<float*()> CudaPlan::scratch(int64_t wanted) {
+  const int64_t offset = pending_.scratch_bytes;
+  pending_.scratch_bytes += (wanted + kAlignment - 1) / kAlignment * kAlignment;
+  return [this, offset] { return reinterpret_cast<float*>(scratch_data_ + offset); };
+}
+
+void CudaPlan::begin(std::vector<int> ops) {
+  pending_ = {};
+  for (const int op : ops) {
+    group_of_op_[static_cast<size_t>(op)] = group_index();
+    place_given(op);
+  }
+  pending_.group.ops = std::move(ops);
+}
+
+void CudaPlan::touch(TensorId id) { pending_.group.traffic_bytes += size_in_bytes(program_.tensor(id).type); }
+
+void CudaPlan::end(std::string implementation, std::function<void()> run) {
+  scratch_bytes_ = std::max(scratch_bytes_, pending_.scratch_bytes);
+  pending_.group.implementation = std::move(implementation);
+  Group group = pending_.group;
+  compiled_.push_back(std::move(pending_));
+  add_group(std::move(group), std::move(run));
+}
+
+}  // namespace triphase::cuda

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// A compiled step on a GPU. Compiling walks the program once: it fuses, shares memory by liveness, and leaves one
+// closure a group that launches the group's work on the device. Every tensor is row-major. A whole step is recorded
+// once for each level of marks, and so runs as one graph, in the order and the memory of training.
+//
+// Through cuBLASLt: products with their bias, ReLU and bias gradient. Through cuDNN: convolutions. By own kernels: all
+// that moves memory and little else. Small parameters are updated together, in one kernel.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+
+#include "backends/cuda/device.h"
+#include "backends/grouped_plan.h"
+#include "program/liveness.h"
+
+namespace triphase::cuda {
+
+class CudaPlan : public GroupedPlan {
+ public:
+  // Throws Unimplemented for what the device has no way to run.
+  CudaPlan(const StepProgram& program, std::shared_ptr<Device> device);
+  ~CudaPlan() override;
+
+  MemoryPlan memory_plan() const override;
+  void allocate(uint64_t seed) override;
+  void restore() override;
+  void run_step(Marks marks, std::vector<double>& stamps_s) override;
+  void run_observed(const std::function<void(int)>& before, const std::function<void(int)>& after) override;
+  double run_groups(std::span<const int> groups, int64_t runs) override;
+  double tick_s() const override;
+  bool on_host() const override { return false; }
+  std::optional<DeviceState> state() override { return device_->state(); }
+  std::optional<double> run_launched_step() override;
+  bool materialised(TensorId id) const override { return storage_of_[static_cast<size_t>(id)] >= 0; }
+  double read(TensorId id, int64_t index) const override;
+  bool evict() override { return device_->evict(); }
+
+ protected:
+  void begin_step(const std::vector<double>& scalars) override;
+
+ private:
+  struct Storage {
+    Lifetime life;
+    bool persistent = false;
+    std::byte* data = nullptr;
+  };
+  // The group that is being compiled.
+  struct Pending {
+    Group group;
+    int64_t scratch_bytes = 0;
+    std::function<void()> tune;  // chooses among a library's algorithms, once there is memory
+    std::function<std::string()> implementation;
+  };
+
+  // One function a kind of op, or several; `op` is its index. All are in compile.cpp.
+  void compile(int op);
+  void compile_product(int op, const MatMul& kind);
+  void compile_bias_gradient(int op);
+  void compile_convolution(int op, Convolution::Direction direction, const Conv2d& conv, TensorId x, TensorId w,
+                           TensorId y);
+  void compile_add_bias(int op);
+  void compile_max_pool(int op, const Window& window);
+  void compile_max_pool_backward(int op, const MaxPool2dBackward& kind);
+  void compile_average_pool(int op, const AvgPool2d& kind);
+  void compile_average_pool_backward(int op, const AvgPool2dBackward& kind);
+  void compile_batch_norm(int op, const BatchNorm2d& kind);
+  void compile_batch_norm_backward(int op, const BatchNorm2dBackward& kind);
+  void compile_running_statistics(int op, const RunningStatistics& kind);
+  void compile_softmax_cross_entropy(int op);
+  void compile_mean_square(int op);
+  void compile_update(int op, const Optimizer& optimizer);
+  // A group of this op alone that is one element kernel over `over`'s elements; `make` is called as it is launched,
+  // when addresses are known.
+  void end_elementwise(int op, TensorId over, std::function<ElementKernel()> make);
+
+  const Op& op_at(int op) const { return program_.ops[static_cast<size_t>(op)]; }
+  const Shape& shape(TensorId id) const { return program_.tensor(id).type.shape; }
+  int64_t count(TensorId id) const { return element_count(shape(id)); }
+  int64_t channels(TensorId id) const { return shape(id)[1]; }
+  int64_t inner(TensorId id) const { return count(id) / shape(id)[0] / shape(id)[1]; }
+  int group_index() const { return static_cast<int>(groups().size()); }
+  // The only op that reads a tensor if it belongs to the same phase, else -1.
+  int only_reader(TensorId id, Phase phase) const;
+
+  // Gives a tensor a storage of its own, or that of `alias`.
+  void put(TensorId id, TensorId alias = kNoTensor);
+  // Gives what the step is given, and this op is the first to read, a place.
+  void place_given(int op);
+  bool dies_at(TensorId id, int op) const;
+  // A tensor's place where an op may write over `over` if nothing reads that any more.
+  void put_over(TensorId id, TensorId over, int op) { put(id, dies_at(over, op) ? over : kNoTensor); }
+  std::byte* bytes(TensorId id) const;
+  float* data(TensorId id) const { return reinterpret_cast<float*>(bytes(id)); }
+  // An address in the scratch that all groups share, known after allocate().
+  std::function<float*()> scratch(int64_t bytes);
+
+  void begin(std::vector<int> ops);
+  void touch(TensorId id);  // counts an operand's planned traffic
+  void end(std::string implementation, std::function<void()> run);
+  // A library's call, `then` after it.
+  template <class Operands>
+  void end_call(std::shared_ptr<Call<Operands>> call, std::function<Operands()> operands, const std::string& suffix,
+                std::function<void()> then);
+
+  Packing pack_transients() const;
+  void fill(bool only_replaced);
+  void fill(TensorId id);
+  Recording& recording(std::vector<int> key, const std::function<std::vector<Piece>()>& pieces, bool captured = true);
+  // A step's work, in pieces that end where a stamp is asked for.
+  std::vector<Piece> pieces(Marks marks);
+  // What was read back is out of date.
+  void forget() const { pages_.clear(); }
+
+  std::shared_ptr<Device> device_;
+  std::vector<int> storage_of_;  // by tensor; -1: not in memory
+  std::vector<Storage> storages_;
+  std::vector<int> group_of_op_;
+  std::vector<Pending> compiled_;  // by group
+  Pending pending_;
+  int64_t scratch_bytes_ = 0;
+  std::byte* scratch_data_ = nullptr;
+  std::vector<std::byte*> blocks_;
+  std::map<std::vector<int>, std::unique_ptr<Recording>> recordings_;
+  mutable std::map<std::pair<int, int64_t>, std::vector<std::byte>> pages_;  // read back, by storage and number
+  uint64_t seed_ = 0;
+};
+
+}  // namespace triphase::cuda

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// The GPU backend on a GPU: skipped where there is none, with the backend's own reason.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "backends/cuda/cuda.h"
+#include "backends/expectations.h"
+#include "measure/kernel_source.h"
+#include "program/kernel.h"
+
+namespace triphase {
+namespace {
+
+class Gpu : public testing::TestWithParam<NamedNetwork> {
+ protected:
+  void SetUp() override {
+    auto made = make_cuda_backend();
+    if (const auto* why = std::get_if<Unsupported>(&made)) GTEST_SKIP() << why->reason;
+    backend = std::move(std::get<std::unique_ptr<Backend>>(made));
+  }
+
+  std::unique_ptr<Backend> backend;
+};
+
+TEST_P(Gpu, agrees_with_float64) { expect_verified(*backend, GetParam()); }
+
+TEST_P(Gpu, losses_of_ten_steps_are_the_references) { expect_losses_of_the_reference(*backend, GetParam()); }
+
+TEST_P(Gpu, every_kernel_alone_agrees_with_float64_and_takes_time) {
+  const StepProgram program = lower(network_from(GetParam().json), 4, Adam{});
+  const auto whole = compiled(*backend, program);
+  for (const Group& group : whole->groups()) {
+    if (group.implementation == "view") continue;
+    const Kernel kernel = extract(program, group.ops);
+    const auto plan = compiled(*backend, kernel.program);
+    plan->allocate(3);
+    EXPECT_EQ(verify(kernel.program, *plan, VerifyMode::kFull, 3).failure, "") << name_of(kernel);
+    for (const Cache cache : {Cache::kHot, Cache::kCold}) {
+      KernelSource source(kernel, *plan, cache);
+      std::vector<double> stamps_s;
+      source.run_step(Marks::kPhases, stamps_s);
+      EXPECT_LT(stamps_s[0], stamps_s[1]) << name_of(kernel);
+    }
+  }
+}
+
+TEST_P(Gpu, a_launched_step_and_a_replayed_one_compute_the_same) {
+  const StepProgram program = lower(network_from(GetParam().json), 4, with_learning_rate(Sgd{}, 1e-3));
+  const auto launched = compiled(*backend, program);
+  const auto replayed = compiled(*backend, program);
+  launched->allocate(3);
+  replayed->allocate(3);
+  std::vector<double> stamps_s;
+  for (const Marks marks : {Marks::kNone, Marks::kPhases, Marks::kLayers}) {
+    EXPECT_GT(launched->run_launched_step().value(), 0);
+    replayed->run_step(marks, stamps_s);
+    ASSERT_EQ(stamps_s.size(), replayed->segments(marks).size() + 1);
+    EXPECT_TRUE(std::ranges::is_sorted(stamps_s));
+    const double loss = launched->read(program.loss, 0);
+    EXPECT_NEAR(replayed->read(program.loss, 0), loss, 2e-5 * std::abs(loss));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Small, Gpu, testing::ValuesIn(small_networks()),
+                         [](const auto& test) { return test.param.name; });
+
+TEST(CudaBackend, without_a_gpu_the_backend_says_why) {
+  const auto made = make_cuda_backend();
+  if (const auto* why = std::get_if<Unsupported>(&made)) {
+    EXPECT_GT(why->reason.size(), 10);
+    EXPECT_EQ(why->reason.find('\n'), std::string::npos);
+  } else {
+    EXPECT_GT(std::get<std::unique_ptr<Backend>>(made)->free_bytes().value(), 0);
+  }
+}
+
+}  // namespace
+}  // namespace triphase

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// A device that is no GPU: the host stands in for one, so that plans can be run and verified anywhere. Own kernels are
+// those of the GPU, called in a loop; products and convolutions are plain sums in float64. It holds a plan to what a
+// GPU would: nothing is allocated, written or waited for while a step runs, and memory is released.
+#pragma once
+
+#include <map>
+#include <stdexcept>
+
+#include "backends/cuda/device.h"
+
+namespace triphase::cuda {
+
+class HostDevice : public Device {
+ public:
+  // What it can do; a test takes things away.
+  struct Abilities {
+    bool bias_gradients = true;  // as a product's epilogue
+    bool convolutions = true;
+    int64_t memory_bytes = int64_t{1} << 40;
+  };
+  // What it was asked for so far.
+  struct Counts {
+    int64_t launches = 0, calls = 0, recordings = 0, tuned = 0;
+  };
+
+  HostDevice() = default;
+  explicit HostDevice(const Abilities& abilities) : abilities_(abilities) {}
+
+  const Counts& counts() const { return counts_; }
+  int64_t allocated_bytes() const { return allocated_bytes_; }
+
+  std::byte* allocate(int64_t bytes) override;
+  void release(std::byte* data) override;
+  int64_t free_bytes() const override { return abilities_.memory_bytes - allocated_bytes_; }
+  void write(std::byte* to, const void* from, int64_t bytes) override;
+  void read(void* to, const std::byte* from, int64_t bytes) override;
+  void launch(const ElementKernel& kernel, int64_t count) override;
+  void launch(const ReductionKernel& kernel, int64_t segments, int64_t terms) override;
+  void clear(std::byte* data, int64_t bytes) override;
+  std::unique_ptr<Call<ProductOperands>> prepare(const Product& product) override;
+  std::unique_ptr<Call<ConvolutionOperands>> prepare(const Convolution& convolution) override;
+  std::unique_ptr<Recording> record(const std::vector<Piece>& pieces, bool captured) override;
+  void wait() override { refuse_within_a_piece(); }
+  bool evict() override { return true; }
+
+ private:
+  friend class HostRecording;
+  template <class Operands>
+  friend class HostCall;
+
+  void refuse_within_a_piece() const {
+    if (within_piece_) throw std::logic_error("a piece allocates, copies or waits");
+  }
+
+  Abilities abilities_;
+  Counts counts_;
+  int64_t allocated_bytes_ = 0;
+  std::map<std::byte*, int64_t> blocks_;
+  bool within_piece_ = false;
+};
+
+}  // namespace triphase::cuda

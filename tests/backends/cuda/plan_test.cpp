@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+// The GPU's plans on a host that stands in for a GPU: everything but the launching itself.
+#include "backends/cuda/plan.h"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <set>
+
+#include "backends/cuda/host_device.h"
+#include "backends/expectations.h"
+#include "backends/reference/reference.h"
+#include "measure/kernel_source.h"
+#include "program/kernel.h"
+
+namespace triphase {
+namespace {
+
+using cuda::CudaPlan;
+using cuda::HostDevice;
+using testing::Contains;
+using testing::Each;
+using testing::ElementsAre;
+
+class StandIn : public Backend {
+ public:
+  explicit StandIn(HostDevice::Abilities abilities = {}) : device(std::make_shared<HostDevice>(abilities)) {}
+  std::string name() const override { return "cuda"; }
+  std::vector<std::pair<std::string, std::string>> versions() const override { return {}; }
+  std::variant<std::unique_ptr<Plan>, Unsupported> compile(const StepProgram& program, const CompileOptions&) override {
+    return std::make_unique<CudaPlan>(program, device);
+  }
+
+  std::shared_ptr<HostDevice> device;
+};
+
+StepProgram program_of(const std::string& name, int64_t batch = 4, const Optimizer& optimizer = Sgd{}) {
+  for (const NamedNetwork& named : small_networks()) {
+    if (named.name == name) return lower(network_from(named.json), batch, optimizer);
+  }
+  throw std::logic_error("no network " + name);
+}
+
+std::vector<std::string> implementations(const Plan& plan) {
+  std::vector<std::string> names;
+  for (const Group& group : plan.groups()) names.push_back(group.implementation);
+  return names;
+}
+
+class CudaPlans : public testing::TestWithParam<NamedNetwork> {};
+
+TEST_P(CudaPlans, agree_with_float64) {
+  StandIn backend;
+  expect_verified(backend, GetParam());
+}
+
+TEST_P(CudaPlans, agree_with_float64_where_products_have_no_bias_gradient) {
+  StandIn backend({.bias_gradients = false});
+  expect_verified(backend, GetParam());
+}
+
+TEST_P(CudaPlans, losses_of_ten_steps_are_the_references) {
+  StandIn backend;
+  expect_losses_of_the_reference(backend, GetParam());
+}
+
+TEST_P(CudaPlans, every_kernel_alone_agrees_with_float64) {
+  StandIn backend;
+  const StepProgram program = lower(network_from(GetParam().json), 4, Adam{});
+  const auto whole = compiled(backend, program);
+  for (const Group& group : whole->groups()) {
+    if (group.implementation == "view") continue;
+    const Kernel kernel = extract(program, group.ops);
+    const auto plan = compiled(backend, kernel.program);
+    plan->allocate(3);
+    EXPECT_EQ(verify(kernel.program, *plan, VerifyMode::kFull, 3).failure, "") << name_of(kernel);
+    KernelSource source(kernel, *plan, Cache::kCold);
+    std::vector<double> stamps_s;
+    source.run_step(Marks::kPhases, stamps_s);
+    EXPECT_LE(stamps_s[0], stamps_s[1]);
+  }
+}
+
+TEST_P(CudaPlans, allocate_what_they_planned_and_release_it) {
+  StandIn backend;
+  const StepProgram program = lower(network_from(GetParam().json), 4, Adam{});
+  {
+    const auto plan = compiled(backend, program);
+    EXPECT_EQ(backend.device->allocated_bytes(), 0);
+    plan->allocate(3);
+    EXPECT_EQ(backend.device->allocated_bytes(), plan->memory_plan().peak_bytes());
+  }
+  EXPECT_EQ(backend.device->allocated_bytes(), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Small, CudaPlans, testing::ValuesIn(small_networks()),
+                         [](const auto& test) { return test.param.name; });
+
+TEST(CudaPlan, biases_and_relus_run_within_products_and_small_updates_together) {
+  StandIn backend;
+  const StepProgram program = program_of("mlp");
+  const auto plan = compiled(backend, program);
+  plan->allocate(3);
+  const std::vector<std::string> names = implementations(*plan);
+  for (const char* fused : {"kernel:add_bias", "kernel:relu", "kernel:bias_gradient"}) {
+    EXPECT_EQ(std::ranges::count(names, fused), 0) << fused;
+  }
+  EXPECT_EQ(std::ranges::count(names, "kernel:sgd"), 1);
+  size_t updates = 0;
+  for (const Op& op : program.ops) updates += std::holds_alternative<Update>(op.kind);
+  EXPECT_EQ(plan->groups().back().ops.size(), updates);
+  EXPECT_GT(updates, 3);
+}
+
+TEST(CudaPlan, a_bias_gradient_that_no_product_has_runs_after_it) {
+  StandIn backend({.bias_gradients = false});
+  const StepProgram program = program_of("mlp");
+  const auto plan = compiled(backend, program);
+  plan->allocate(3);
+  EXPECT_THAT(implementations(*plan), Contains("host:tuned+kernel:bias_gradient"));
+}
+
+TEST(CudaPlan, parameters_above_a_million_are_updated_alone) {
+  const StepProgram program = lower(network_from(R"({"name": "wide", "input": {"shape": [1048577]},
+    "loss": {"kind": "mean_square"}, "layers": [
+      {"name": "fc1", "kind": "linear", "out_features": 1}, {"name": "fc2", "kind": "linear", "out_features": 2}]})"),
+                                    1, Sgd{});
+  StandIn backend;
+  const auto plan = compiled(backend, program);
+  std::vector<size_t> updated;
+  for (const Group& group : plan->groups()) {
+    if (group.implementation == "kernel:sgd") updated.push_back(group.ops.size());
+  }
+  EXPECT_THAT(updated, ElementsAre(1, 3));
+}
+
+TEST(CudaPlan, convolutions_without_a_library_are_unsupported_and_the_reason_says_so) {
+  StandIn backend({.convolutions = false});
+  EXPECT_NO_THROW(compiled(backend, program_of("mlp")));
+  EXPECT_THROW(compiled(backend, program_of("convnet")), Unimplemented);
+}
+
+TEST(CudaPlan, memory_that_is_refused_is_given_back) {
+  StandIn backend({.memory_bytes = 1000});
+  const StepProgram program = program_of("mlp");
+  {
+    const auto plan = compiled(backend, program);
+    EXPECT_THROW(plan->allocate(3), OutOfMemory);
+  }
+  EXPECT_EQ(backend.device->allocated_bytes(), 0);
+}
+
+TEST(CudaPlan, a_step_is_recorded_once_for_each_level_of_marks) {
+  StandIn backend;
+  const StepProgram program = program_of("convnet");
+  const auto plan = compiled(backend, program);
+  plan->allocate(3);
+  EXPECT_EQ(backend.device->counts().recordings, 0);
+  for (int i = 0; i < 3; ++i) {
+    for (const Marks marks : {Marks::kNone, Marks::kPhases, Marks::kLayers}) {
+      std::vector<double> stamps_s;
+      plan->run_step(marks, stamps_s);
+      EXPECT_EQ(stamps_s.size(), plan->segments(marks).size() + 1);
+      EXPECT_TRUE(std::ranges::is_sorted(stamps_s));
+    }
+  }
+  EXPECT_EQ(backend.device->counts().recordings, 3);
+}
+
+TEST(CudaPlan, a_launched_step_is_a_step) {
+  StandIn backend;
+  const StepProgram program = program_of("mlp");
+  const auto launched = compiled(backend, program);
+  const auto replayed = compiled(backend, program);
+  launched->allocate(3);
+  replayed->allocate(3);
+  std::vector<double> stamps_s;
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_GE(launched->run_launched_step().value(), 0);
+    replayed->run_step(Marks::kNone, stamps_s);
+    EXPECT_EQ(launched->read(program.loss, 0), replayed->read(program.loss, 0));
+  }
+}
+
+TEST(CudaPlan, every_library_call_is_tuned_once_at_set_up) {
+  StandIn backend;
+  const StepProgram program = program_of("convnet");
+  const auto plan = compiled(backend, program);
+  plan->allocate(3);
+  int64_t calls = 0;
+  for (const std::string& name : implementations(*plan)) calls += name.starts_with("host:tuned");
+  EXPECT_GT(calls, 3);
+  EXPECT_EQ(backend.device->counts().tuned, calls);
+}
+
+TEST(CudaPlan, what_is_read_back_is_never_out_of_date) {
+  StandIn backend;
+  const StepProgram program = program_of("mlp", 4, Sgd{.learning_rate = 0.1});
+  const auto plan = compiled(backend, program);
+  plan->allocate(3);
+  const TensorId w = program.ops.back().inputs[0];
+  const double first = plan->read(w, 0);
+  std::vector<double> stamps_s;
+  plan->run_step(Marks::kNone, stamps_s);
+  const double second = plan->read(w, 0);
+  EXPECT_NE(first, second);
+  const std::vector<int> update = {static_cast<int>(plan->groups().size()) - 1};
+  plan->run_groups(update, 3);
+  EXPECT_NEAR(plan->read(w, 0) - second, 3 * (second - first), 1e-6);
+  plan->restore();
+  EXPECT_EQ(plan->read(w, 0), first);
+}
+
+TEST(CudaPlan, values_do_not_depend_on_the_backend) {
+  StandIn backend;
+  const auto reference = make_reference_backend();
+  const StepProgram program = program_of("residual");
+  const auto plan = compiled(backend, program);
+  const auto exact = compiled(*reference, program);
+  plan->allocate(7);
+  exact->allocate(7);
+  for (TensorId id = 0; id < static_cast<TensorId>(program.tensors.size()); ++id) {
+    const Tensor& tensor = program.tensor(id);
+    if (tensor.producer >= 0 || tensor.role == Role::kScalars) continue;
+    for (int64_t i = 0; i < element_count(tensor.type.shape); ++i) {
+      ASSERT_EQ(plan->read(id, i), exact->read(id, i)) << tensor.name << " " << i;
+    }
+  }
+}
+
+// A window beyond what fits a byte has its taps in integers.
+TEST(CudaPlan, large_windows_have_wide_taps) {
+  StandIn backend;
+  const StepProgram program = lower(network_from(R"({"name": "tall", "input": {"shape": [2, 40, 3]},
+    "loss": {"kind": "mean_square"}, "layers": [
+      {"name": "conv1", "kind": "conv2d", "out_channels": 2, "kernel": 1, "bias": false},
+      {"name": "pool1", "kind": "max_pool2d", "kernel": 33, "stride": 3, "padding": 16}]})"),
+                                    2, Sgd{});
+  const auto plan = compiled(backend, program);
+  plan->allocate(3);
+  EXPECT_EQ(verify(program, *plan, VerifyMode::kFull, 3).failure, "");
+}
+
+}  // namespace
+}  // namespace triphase
