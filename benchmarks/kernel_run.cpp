@@ -38,6 +38,13 @@ Json memory_bandwidth(Backend& backend, int threads) {
   return best;
 }
 
+// Why a backend that could run when the run began no longer can: a device may be lost. Empty where it can.
+std::string why_not(const std::string& backend) {
+  const auto made = make_backend(backend);
+  const auto* why = std::get_if<Unsupported>(&made);
+  return why == nullptr ? "" : why->reason;
+}
+
 }  // namespace
 
 void add_flags(CLI::App& app, KernelFlags& flags) {
@@ -128,9 +135,6 @@ PreparedKernel& KernelRun::prepared(int index, const StageProgress& progress) {
   if (const auto found = prepared_.find(index); found != prepared_.end()) return found->second;
   const KernelCase& item = kernels_[static_cast<size_t>(index)];
   const auto made_backend = make_backend(item.id.backend);
-  if (const auto* why = std::get_if<Unsupported>(&made_backend)) {  // a device may be lost
-    return prepared_.emplace(index, PreparedKernel{skipped(why->reason), nullptr}).first->second;
-  }
   Backend& backend = *std::get<std::unique_ptr<Backend>>(made_backend);
   const auto make = [&] {
     int64_t held_bytes = 0;
@@ -159,6 +163,8 @@ double KernelRun::run_item(int index) {
     done.rows = rows_of(item, repetition, skipped_all("interrupted before it was measured"));
   } else if (!item.cannot_run.empty()) {
     done.rows = rows_of(item, repetition, skipped_all(item.cannot_run));
+  } else if (const std::string lost = prepared_.contains(index) ? "" : why_not(item.id.backend); !lost.empty()) {
+    done.rows = rows_of(item, repetition, skipped_all(lost));  // not kept for --resume: another process may do it
   } else {
     const double expected_s = flags_.time_per_kernel_s + kSetupGuessS;
     const auto watch = [&](std::string_view stage, const Samples*) {

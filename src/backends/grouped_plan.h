@@ -39,6 +39,8 @@ class GroupedPlan : public Plan {
   void set_implementation(size_t group, std::string name) { groups_[group].implementation = std::move(name); }
   const Marking& marking(Marks marks) const { return markings_[static_cast<size_t>(marks)]; }
   void run(int group) { runs_[static_cast<size_t>(group)](); }
+  // For a destructor whose groups hold what must go before its own members do.
+  void drop_groups() { runs_.clear(); }
   // Goes on to the next step: its number, and its scalars by begin_step().
   void next_step() { begin_step(step_scalars(optimizer_, ++step_)); }
   // Stores the optimizer's scalars of the step that begins.

@@ -27,7 +27,7 @@ namespace {
 
 constexpr int kMostAlgorithms = 8;
 constexpr size_t kMostWorkspaceBytes = 32 << 20;
-constexpr int64_t kAlignment = 256;  // at which operands start
+constexpr int64_t kAlignment = 256;  // at which operands start, and what the library takes for granted
 
 // Tensor cores: they do not multiply f32, but what it was rounded to or split into. All else multiplies the inputs as
 // they are. (What an algorithm says of types of inputs may hold for others of its kind.)
@@ -87,12 +87,6 @@ std::string words_for(const Product& product) {
   if (product.epilogue == Product::Epilogue::kBiasGradient) parts.push_back("a bias gradient");
   for (size_t i = 0; i < parts.size(); ++i) words += (i == 0 ? " with " : " and ") + parts[i];
   return words;
-}
-
-// The alignment that every column has, whose length the leading dimension is.
-uint32_t column_alignment(int64_t leading_dimension) {
-  const int64_t bytes = leading_dimension * static_cast<int64_t>(sizeof(float));
-  return static_cast<uint32_t>(std::min(kAlignment, bytes & -bytes));
 }
 
 }  // namespace
@@ -229,13 +223,6 @@ class ProductCall : public Call<ProductOperands> {
     };
     prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kMostWorkspaceBytes});
     prefer(CUBLASLT_MATMUL_PREF_IMPL_MASK, ~kReducing);
-    const uint32_t y_alignment = column_alignment(product_.n);
-    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
-           column_alignment(product_.transpose_b ? product_.k : product_.n));
-    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-           column_alignment(product_.transpose_a ? product_.m : product_.k));
-    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, y_alignment);
-    prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, y_alignment);
     return preference;
   }
 

@@ -35,10 +35,16 @@ constexpr int kTimedRuns = 4;  // in a row
 constexpr int kRounds = 3;
 constexpr double kClearlySlower = 2;  // than the fastest so far: not tried again
 
-// What makes an engine less than f32: with f32 operands, tensor cores compute in TF32.
+// What makes an engine less than f32: with f32 operands, tensor cores compute in TF32; and transforms, which do other
+// arithmetic than is counted, have errors that follow the largest element rather than each.
 const std::vector<fe::NumericalNote_t> kNotFullF32 = {fe::NumericalNote_t::TENSOR_CORE,
                                                       fe::NumericalNote_t::DOWN_CONVERT_INPUTS,
-                                                      fe::NumericalNote_t::REDUCED_PRECISION_REDUCTION};
+                                                      fe::NumericalNote_t::REDUCED_PRECISION_REDUCTION,
+                                                      fe::NumericalNote_t::FFT,
+                                                      fe::NumericalNote_t::WINOGRAD,
+                                                      fe::NumericalNote_t::WINOGRAD_TILE_4x4,
+                                                      fe::NumericalNote_t::WINOGRAD_TILE_6x6,
+                                                      fe::NumericalNote_t::WINOGRAD_TILE_13x13};
 
 // cuDNN's messages run over several lines, and may be very long.
 std::string one_line(std::string_view text) {
@@ -274,7 +280,7 @@ class Cudnn::Prepared : public Call<ConvolutionOperands> {
       plans_.push_back(std::move(plan));
     }
     if (!plans_.empty()) return;
-    if (failure.empty()) failure = "all compute in less than f32";
+    if (failure.empty()) failure = "all compute in less than f32, or by transforms";
     throw Unimplemented(what_ + ": cuDNN: none of " + std::to_string(graph_.get_execution_plan_count()) +
                         " plans will do; " + one_line(failure));
   }

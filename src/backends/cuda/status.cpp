@@ -78,11 +78,15 @@ bool loses_device(cudaError_t error) {
 void check(cudaError_t error, const char* call) {
   if (error == cudaSuccess) return;
   cudaGetLastError();  // or the next launch would be blamed
+  if (error == cudaErrorMemoryAllocation) throw OutOfMemory("the GPU has too little memory: " + describe(error, call));
   if (loses_device(error)) throw DeviceLost(describe(error, call) + ": the device is lost for this process");
   throw VendorError(describe(error, call));
 }
 
 void check(cublasStatus_t status, const char* call) {
+  if (status == CUBLAS_STATUS_ALLOC_FAILED) {
+    throw OutOfMemory("the GPU has too little memory: " + describe(status, call));
+  }
   if (status != CUBLAS_STATUS_SUCCESS) throw VendorError(describe(status, call));
 }
 

@@ -28,7 +28,8 @@ std::string describe(cublasStatus_t status, const char* call);
 // Whether CUDA's own description says that the process must be started again.
 bool loses_device(cudaError_t error);
 
-// Throws VendorError or DeviceLost; no later call will meet the error again, unless the device is lost.
+// Throws OutOfMemory, DeviceLost or else VendorError; no later call will meet the error again, unless the device is
+// lost.
 void check(cudaError_t error, const char* call);
 void check(cublasStatus_t status, const char* call);
 
