@@ -38,13 +38,6 @@ Json memory_bandwidth(Backend& backend, int threads) {
   return best;
 }
 
-// Why a backend that could run when the run began no longer can: a device may be lost. Empty where it can.
-std::string why_not(const std::string& backend) {
-  const auto made = make_backend(backend);
-  const auto* why = std::get_if<Unsupported>(&made);
-  return why == nullptr ? "" : why->reason;
-}
-
 }  // namespace
 
 void add_flags(CLI::App& app, KernelFlags& flags) {
@@ -131,10 +124,11 @@ Journal::Rows KernelRun::rows_of(const KernelCase& item, int repetition,
   return rows(item.id, {repetition, repetitions_}, *item.kernel, item.used_by, measured, memory_bytes_per_s);
 }
 
-PreparedKernel& KernelRun::prepared(int index, const StageProgress& progress) {
-  if (const auto found = prepared_.find(index); found != prepared_.end()) return found->second;
+std::variant<PreparedKernel*, Unsupported> KernelRun::prepared(int index, const StageProgress& progress) {
+  if (const auto found = prepared_.find(index); found != prepared_.end()) return &found->second;
   const KernelCase& item = kernels_[static_cast<size_t>(index)];
   const auto made_backend = make_backend(item.id.backend);
+  if (const auto* why = std::get_if<Unsupported>(&made_backend)) return *why;
   Backend& backend = *std::get<std::unique_ptr<Backend>>(made_backend);
   const auto make = [&] {
     int64_t held_bytes = 0;
@@ -148,7 +142,7 @@ PreparedKernel& KernelRun::prepared(int index, const StageProgress& progress) {
     prepared_.clear();  // for want of memory, maybe
     made = make();
   }
-  return prepared_.emplace(index, std::move(made)).first->second;
+  return &prepared_.emplace(index, std::move(made)).first->second;
 }
 
 double KernelRun::run_item(int index) {
@@ -157,21 +151,23 @@ double KernelRun::run_item(int index) {
   const int repetition = repetitions_done_[index]++;
   const auto position = static_cast<int>(done_.size());
   Done done{index, repetition, {}};
+  const double expected_s = flags_.time_per_kernel_s + kSetupGuessS;
+  const auto watch = [&](std::string_view stage, const Samples*) {
+    progress_.show(position, name, std::string(stage), 0, position * expected_s, expected_s);
+    return stop_signal() == 0;
+  };
   if (const Journal::Rows* earlier = journal_->find(name, repetition)) {
     done.rows = *earlier;
   } else if (stop_signal() != 0) {
     done.rows = rows_of(item, repetition, skipped_all("interrupted before it was measured"));
   } else if (!item.cannot_run.empty()) {
     done.rows = rows_of(item, repetition, skipped_all(item.cannot_run));
-  } else if (const std::string lost = prepared_.contains(index) ? "" : why_not(item.id.backend); !lost.empty()) {
-    done.rows = rows_of(item, repetition, skipped_all(lost));  // not kept for --resume: another process may do it
+  } else if (const auto kernel = prepared(index, watch); const auto* why = std::get_if<Unsupported>(&kernel)) {
+    // It could run when the run began: a device may be lost. Not kept for --resume, as another process may do it.
+    done.rows = rows_of(item, repetition, skipped_all(why->reason));
   } else {
-    const double expected_s = flags_.time_per_kernel_s + kSetupGuessS;
-    const auto watch = [&](std::string_view stage, const Samples*) {
-      progress_.show(position, name, std::string(stage), 0, position * expected_s, expected_s);
-      return stop_signal() == 0;
-    };
-    done.rows = rows_of(item, repetition, measure(*item.kernel, prepared(index, watch), options_, caches_, watch));
+    PreparedKernel& ready = *std::get<PreparedKernel*>(kernel);
+    done.rows = rows_of(item, repetition, measure(*item.kernel, ready, options_, caches_, watch));
     if (repetitions_done_[index] == repetitions_) prepared_.erase(index);
     if (stop_signal() == 0) journal_->append(name, repetition, done.rows);
   }

@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "bench_main.h"
@@ -39,7 +40,8 @@ class KernelRun : public BenchRun {
   // What did not run, and why, for each cache state.
   std::vector<KernelMeasurement> skipped_all(const std::string& reason) const;
   // Set up once for all its repetitions, which may take turns with those of others, as long as there is memory for all.
-  PreparedKernel& prepared(int index, const StageProgress& progress);
+  // Or why its backend can no longer run.
+  std::variant<PreparedKernel*, Unsupported> prepared(int index, const StageProgress& progress);
   void print_table() const;
 
   KernelFlags flags_;

@@ -3,13 +3,12 @@
 
 #include <sys/resource.h>
 
-#include <array>
-#include <cstdio>
 #include <functional>
 #include <new>
 
 #include "core/clock.h"
 #include "core/error.h"
+#include "core/gib.h"
 #include "stats/order.h"
 
 namespace triphase {
@@ -29,12 +28,6 @@ ProcessUsage process_usage() {
     return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
   };
   return {seconds(usage.ru_utime) + seconds(usage.ru_stime), usage.ru_nivcsw};
-}
-
-std::string gib(int64_t count) {
-  std::array<char, 32> text{};
-  std::snprintf(text.data(), text.size(), "%.3g GiB", static_cast<double>(count) / (1 << 30));
-  return text.data();
 }
 
 constexpr double kBetweenReadingsS = 0.1;  // so that they take about a tenth of the time

@@ -9,21 +9,23 @@ namespace {
 
 class CudaBackend : public Backend {
  public:
-  CudaBackend(std::shared_ptr<cuda::Device> device, cuda::GpuInfo info)
-      : device_(std::move(device)), info_(std::move(info)) {}
+  explicit CudaBackend(std::shared_ptr<cuda::Device> device) : device_(std::move(device)) {}
 
   std::string name() const override { return "cuda"; }
 
   std::vector<std::pair<std::string, std::string>> versions() const override {
-    return {{"gpu", info_.name},
-            {"gpu_compute_capability", std::to_string(info_.major) + "." + std::to_string(info_.minor)},
-            {"gpu_multiprocessors", std::to_string(info_.multiprocessors)},
-            {"gpu_memory_bytes", std::to_string(info_.memory_bytes)},
-            {"gpu_l2_bytes", std::to_string(info_.l2_bytes)},
-            {"cuda_driver", info_.driver},
-            {"cuda_runtime", info_.runtime},
-            {"cublaslt", info_.cublaslt},
-            {"cudnn", info_.cudnn}};
+    const auto found = cuda::gpu_info();
+    const auto* info = std::get_if<cuda::GpuInfo>(&found);
+    if (info == nullptr) return {};  // the device was lost
+    return {{"gpu", info->name},
+            {"gpu_compute_capability", std::to_string(info->major) + "." + std::to_string(info->minor)},
+            {"gpu_multiprocessors", std::to_string(info->multiprocessors)},
+            {"gpu_memory_bytes", std::to_string(info->memory_bytes)},
+            {"gpu_l2_bytes", std::to_string(info->l2_bytes)},
+            {"cuda_driver", info->driver},
+            {"cuda_runtime", info->runtime},
+            {"cublaslt", info->cublaslt},
+            {"cudnn", info->cudnn}};
   }
 
   std::variant<std::unique_ptr<Plan>, Unsupported> compile(const StepProgram& program, const CompileOptions&) override {
@@ -38,7 +40,6 @@ class CudaBackend : public Backend {
 
  private:
   std::shared_ptr<cuda::Device> device_;
-  cuda::GpuInfo info_;
 };
 
 }  // namespace
@@ -46,10 +47,7 @@ class CudaBackend : public Backend {
 std::variant<std::unique_ptr<Backend>, Unsupported> make_cuda_backend() {
   auto gpu = cuda::make_gpu();
   if (auto* why = std::get_if<Unsupported>(&gpu)) return std::move(*why);
-  auto info = cuda::gpu_info();
-  if (auto* why = std::get_if<Unsupported>(&info)) return std::move(*why);
-  return std::make_unique<CudaBackend>(std::move(std::get<std::unique_ptr<cuda::Device>>(gpu)),
-                                       std::move(std::get<cuda::GpuInfo>(info)));
+  return std::make_unique<CudaBackend>(std::move(std::get<std::unique_ptr<cuda::Device>>(gpu)));
 }
 
 }  // namespace triphase

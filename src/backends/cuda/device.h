@@ -95,7 +95,6 @@ class Device {
   virtual void launch(const ElementKernel& kernel, int64_t count) = 0;
   // Sums term(segment, t) of all t < terms, and finishes, for every segment < segments.
   virtual void launch(const ReductionKernel& kernel, int64_t segments, int64_t terms) = 0;
-  virtual void clear(std::byte* data, int64_t bytes) = 0;
 
   // Throw Unimplemented where the device or its libraries have no way.
   virtual std::unique_ptr<Call<ProductOperands>> prepare(const Product& product) = 0;
@@ -104,7 +103,6 @@ class Device {
   // `captured`: one graph of everything, so that launching costs nothing between the pieces; otherwise launched one by
   // one as it runs.
   virtual std::unique_ptr<Recording> record(const std::vector<Piece>& pieces, bool captured) = 0;
-  virtual void wait() = 0;
 
   virtual std::optional<DeviceState> state() { return {}; }
 

@@ -3,7 +3,6 @@
 // runs on one stream of its own. Products are cuBLASLt's, convolutions cuDNN's.
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <optional>
 #include <utility>
 
@@ -13,6 +12,7 @@
 #include "backends/cuda/library.h"
 #include "backends/cuda/nvml.h"
 #include "backends/cuda/status.h"
+#include "core/gib.h"
 
 namespace triphase::cuda {
 namespace {
@@ -111,12 +111,6 @@ int attribute(cudaDeviceAttr which) {
   return value;
 }
 
-std::string gib(int64_t bytes) {
-  std::array<char, 32> text{};
-  std::snprintf(text.data(), text.size(), "%.3g GiB", static_cast<double>(bytes) / (1 << 30));
-  return text.data();
-}
-
 class Gpu : public Device {
  public:
   Gpu()
@@ -173,10 +167,6 @@ class Gpu : public Device {
         kernel);
     check(cudaGetLastError(), "cudaLaunchKernel");
   }
-  void clear(std::byte* data, int64_t bytes) override {
-    if (bytes == 0) return;
-    check(cudaMemsetAsync(data, 0, static_cast<size_t>(bytes), stream_.get()), "cudaMemsetAsync");
-  }
 
   std::unique_ptr<Call<ProductOperands>> prepare(const Product& product) override {
     return cublaslt_.prepare(product, stream_.get());
@@ -193,7 +183,6 @@ class Gpu : public Device {
   std::unique_ptr<Recording> record(const std::vector<Piece>& pieces, bool captured) override {
     return std::make_unique<GpuRecording>(stream_.get(), pieces, captured);
   }
-  void wait() override { check(cudaStreamSynchronize(stream_.get()), "cudaStreamSynchronize"); }
 
   std::optional<DeviceState> state() override {
     if (!nvml_) return {};
@@ -218,6 +207,11 @@ class Gpu : public Device {
     return static_cast<unsigned>(
         std::min((count + kThreads - 1) / kThreads, kBlocksOfMultiprocessor * multiprocessors_));
   }
+  void clear(std::byte* data, int64_t bytes) {
+    if (bytes == 0) return;
+    check(cudaMemsetAsync(data, 0, static_cast<size_t>(bytes), stream_.get()), "cudaMemsetAsync");
+  }
+  void wait() { check(cudaStreamSynchronize(stream_.get()), "cudaStreamSynchronize"); }
   void copy(void* to, const void* from, int64_t bytes, cudaMemcpyKind kind) {
     check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), kind, stream_.get()), "cudaMemcpyAsync");
     wait();

@@ -78,6 +78,42 @@ struct Pooling {
     const int64_t before = i + padding[d] - kernel[d];  // the last start of a window that ends before i
     return {before < 0 ? 0 : before / stride[d] + 1, last < out[d] ? last + 1 : out[d]};
   }
+
+  // Calls f(element of x, its tap, row-major in the window) for every tap of y's element i that lies within x, in
+  // order.
+  template <class F>
+  TRIPHASE_HOST_DEVICE void for_each_tap(int64_t i, F f) const {
+    const int64_t column = i % out[1];
+    const int64_t row = i / out[1] % out[0];
+    const int64_t plane = i / out[1] / out[0] * in[0] * in[1];
+    const Range rows = taps(0, row);
+    const Range columns = taps(1, column);
+    for (int64_t r = rows.begin; r < rows.end; ++r) {
+      for (int64_t c = columns.begin; c < columns.end; ++c) {
+        f(plane + (row * stride[0] - padding[0] + r) * in[1] + column * stride[1] - padding[1] + c, r * kernel[1] + c);
+      }
+    }
+  }
+  // Calls f(element of y, the tap) for every window that holds x's element i, and the tap that it is there.
+  template <class F>
+  TRIPHASE_HOST_DEVICE void for_each_window(int64_t i, F f) const {
+    const int64_t column = i % in[1];
+    const int64_t row = i / in[1] % in[0];
+    const int64_t plane = i / in[1] / in[0] * out[0] * out[1];
+    const Range rows = windows(0, row);
+    const Range columns = windows(1, column);
+    for (int64_t r = rows.begin; r < rows.end; ++r) {
+      for (int64_t c = columns.begin; c < columns.end; ++c) {
+        f(plane + r * out[1] + c, (row + padding[0] - r * stride[0]) * kernel[1] + column + padding[1] - c * stride[1]);
+      }
+    }
+  }
+  // How many taps of y's element i lie within x.
+  TRIPHASE_HOST_DEVICE int64_t taps_within(int64_t i) const {
+    const Range rows = taps(0, i / out[1] % out[0]);
+    const Range columns = taps(1, i % out[1]);
+    return (rows.end - rows.begin) * (columns.end - columns.begin);
+  }
 };
 
 // y = the largest of a window's taps within x, tap = the first of equals, row-major in the window.
@@ -89,22 +125,13 @@ struct MaxPool {
   Tap* tap;
 
   TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
-    const int64_t column = i % pool.out[1];
-    const int64_t row = i / pool.out[1] % pool.out[0];
-    const float* plane = x + i / pool.out[1] / pool.out[0] * pool.in[0] * pool.in[1];
-    const Pooling::Range rows = pool.taps(0, row);
-    const Pooling::Range columns = pool.taps(1, column);
     float best = 0;
     int64_t best_tap = -1;
-    for (int64_t r = rows.begin; r < rows.end; ++r) {
-      for (int64_t c = columns.begin; c < columns.end; ++c) {
-        const float value = plane[(row * pool.stride[0] - pool.padding[0] + r) * pool.in[1] + column * pool.stride[1] -
-                                  pool.padding[1] + c];
-        if (best_tap >= 0 && !(value > best)) continue;
-        best = value;
-        best_tap = r * pool.kernel[1] + c;
-      }
-    }
+    pool.for_each_tap(i, [&](int64_t from, int64_t own) {
+      if (best_tap >= 0 && !(x[from] > best)) return;
+      best = x[from];
+      best_tap = own;
+    });
     y[i] = best;
     tap[i] = static_cast<Tap>(best_tap);
   }
@@ -119,20 +146,10 @@ struct MaxPoolBackward {
   float* dx;
 
   TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
-    const int64_t column = i % pool.in[1];
-    const int64_t row = i / pool.in[1] % pool.in[0];
-    const int64_t plane = i / pool.in[1] / pool.in[0] * pool.out[0] * pool.out[1];
-    const Pooling::Range rows = pool.windows(0, row);
-    const Pooling::Range columns = pool.windows(1, column);
     float sum = 0;
-    for (int64_t r = rows.begin; r < rows.end; ++r) {
-      for (int64_t c = columns.begin; c < columns.end; ++c) {
-        const int64_t o = plane + r * pool.out[1] + c;
-        const int64_t own = (row + pool.padding[0] - r * pool.stride[0]) * pool.kernel[1] + column + pool.padding[1] -
-                            c * pool.stride[1];
-        if (static_cast<int64_t>(tap[o]) == own) sum += dy[o];
-      }
-    }
+    pool.for_each_window(i, [&](int64_t from, int64_t own) {
+      if (static_cast<int64_t>(tap[from]) == own) sum += dy[from];
+    });
     dx[i] = sum;
   }
 };
@@ -144,26 +161,14 @@ struct AveragePool {
   const float* x;
   float* y;
 
-  TRIPHASE_HOST_DEVICE static float count(const Pooling& pool, bool count_padding, Pooling::Range rows,
-                                          Pooling::Range columns) {
-    return static_cast<float>(count_padding ? pool.kernel[0] * pool.kernel[1]
-                                            : (rows.end - rows.begin) * (columns.end - columns.begin));
+  TRIPHASE_HOST_DEVICE static float count(const Pooling& pool, bool count_padding, int64_t i) {
+    return static_cast<float>(count_padding ? pool.kernel[0] * pool.kernel[1] : pool.taps_within(i));
   }
 
   TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
-    const int64_t column = i % pool.out[1];
-    const int64_t row = i / pool.out[1] % pool.out[0];
-    const float* plane = x + i / pool.out[1] / pool.out[0] * pool.in[0] * pool.in[1];
-    const Pooling::Range rows = pool.taps(0, row);
-    const Pooling::Range columns = pool.taps(1, column);
     float sum = 0;
-    for (int64_t r = rows.begin; r < rows.end; ++r) {
-      for (int64_t c = columns.begin; c < columns.end; ++c) {
-        sum += plane[(row * pool.stride[0] - pool.padding[0] + r) * pool.in[1] + column * pool.stride[1] -
-                     pool.padding[1] + c];
-      }
-    }
-    y[i] = sum / count(pool, count_padding, rows, columns);
+    pool.for_each_tap(i, [&](int64_t from, int64_t) { sum += x[from]; });
+    y[i] = sum / count(pool, count_padding, i);
   }
 };
 
@@ -175,18 +180,9 @@ struct AveragePoolBackward {
   float* dx;
 
   TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
-    const int64_t column = i % pool.in[1];
-    const int64_t row = i / pool.in[1] % pool.in[0];
-    const int64_t plane = i / pool.in[1] / pool.in[0] * pool.out[0] * pool.out[1];
-    const Pooling::Range rows = pool.windows(0, row);
-    const Pooling::Range columns = pool.windows(1, column);
     float sum = 0;
-    for (int64_t r = rows.begin; r < rows.end; ++r) {
-      for (int64_t c = columns.begin; c < columns.end; ++c) {
-        sum +=
-            dy[plane + r * pool.out[1] + c] / AveragePool::count(pool, count_padding, pool.taps(0, r), pool.taps(1, c));
-      }
-    }
+    pool.for_each_window(
+        i, [&](int64_t from, int64_t) { sum += dy[from] / AveragePool::count(pool, count_padding, from); });
     dx[i] = sum;
   }
 };

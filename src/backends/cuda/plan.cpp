@@ -59,36 +59,19 @@ CudaPlan::~CudaPlan() {
 }
 
 MemoryPlan CudaPlan::memory_plan() const {
-  MemoryPlan plan;
-  for (const Storage& storage : storages_) {
-    if (storage.persistent) plan.persistent_bytes = checked_add(plan.persistent_bytes, storage.life.bytes);
-  }
-  plan.transient_bytes = pack_transients().bytes;
+  MemoryPlan plan = triphase::memory_plan(storages_, kAlignment);
   plan.scratch_bytes = scratch_bytes_;
   return plan;
 }
 
-Packing CudaPlan::pack_transients() const {
-  std::vector<Lifetime> lives;
-  for (const Storage& storage : storages_) {
-    if (!storage.persistent) lives.push_back(storage.life);
-  }
-  return pack(lives, kAlignment);
-}
-
 void CudaPlan::allocate(uint64_t seed) {
   seed_ = seed;
-  const Packing packing = pack_transients();
   const auto add_block = [&](int64_t count) {
     blocks_.push_back(device_->allocate(std::max<int64_t>(count, 1)));
     return blocks_.back();
   };
-  std::byte* transient = add_block(packing.bytes);
   scratch_data_ = add_block(scratch_bytes_);
-  size_t next = 0;
-  for (Storage& storage : storages_) {
-    storage.data = storage.persistent ? add_block(storage.life.bytes) : transient + packing.offsets[next++];
-  }
+  triphase::allocate(storages_, kAlignment, add_block);
   fill(/*only_replaced=*/false);
   // Every group runs once before anything is recorded or timed: libraries load their kernels and choose among them.
   next_step();

@@ -13,7 +13,7 @@
 
 #include "backends/cuda/device.h"
 #include "backends/grouped_plan.h"
-#include "program/liveness.h"
+#include "backends/storage.h"
 
 namespace triphase::cuda {
 
@@ -41,11 +41,6 @@ class CudaPlan : public GroupedPlan {
   void begin_step(const std::vector<double>& scalars) override;
 
  private:
-  struct Storage {
-    Lifetime life;
-    bool persistent = false;
-    std::byte* data = nullptr;
-  };
   // The group that is being compiled.
   struct Pending {
     Group group;
@@ -104,7 +99,6 @@ class CudaPlan : public GroupedPlan {
   void end_call(std::shared_ptr<Call<Operands>> call, std::function<Operands()> operands, const std::string& suffix,
                 std::function<void()> then);
 
-  Packing pack_transients() const;
   void fill(bool only_replaced);
   void fill(TensorId id);
   Recording& recording(std::vector<int> key, const std::function<std::vector<Piece>()>& pieces, bool captured = true);

@@ -91,37 +91,20 @@ OnednnPlan::OnednnPlan(const StepProgram& program, const CompileOptions& options
 }
 
 MemoryPlan OnednnPlan::memory_plan() const {
-  MemoryPlan plan;
-  for (const Storage& storage : storages_) {
-    if (storage.persistent) plan.persistent_bytes = checked_add(plan.persistent_bytes, storage.life.bytes);
-  }
-  plan.transient_bytes = pack_transients().bytes;
+  MemoryPlan plan = triphase::memory_plan(storages_, kAlignment);
   plan.scratch_bytes = scratch_bytes_;
   return plan;
 }
 
-Packing OnednnPlan::pack_transients() const {
-  std::vector<Lifetime> lives;
-  for (const Storage& storage : storages_) {
-    if (!storage.persistent) lives.push_back(storage.life);
-  }
-  return pack(lives, kAlignment);
-}
-
 void OnednnPlan::allocate(uint64_t seed) {
   seed_ = seed;
-  const Packing packing = pack_transients();
   const auto add_block = [&](int64_t count) {
     blocks_.push_back({std::unique_ptr<std::byte, FreeDeleter>(allocate_bytes(count)), count});
     zero(blocks_.back().data.get(), count);
     return blocks_.back().data.get();
   };
-  std::byte* transient = add_block(packing.bytes);
   std::byte* scratch_data = add_block(scratch_bytes_);
-  size_t next = 0;
-  for (Storage& storage : storages_) {
-    storage.data = storage.persistent ? add_block(storage.life.bytes) : transient + packing.offsets[next++];
-  }
+  triphase::allocate(storages_, kAlignment, add_block);
   for (Binding& binding : bindings_) {
     binding.memory.set_data_handle(binding.storage < 0 ? scratch_data + binding.offset
                                                        : storages_[static_cast<size_t>(binding.storage)].data);

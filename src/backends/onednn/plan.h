@@ -14,7 +14,7 @@
 #include "backends/grouped_plan.h"
 #include "backends/onednn/layout.h"
 #include "backends/onednn/plant.h"
-#include "program/liveness.h"
+#include "backends/storage.h"
 
 namespace triphase {
 
@@ -55,11 +55,6 @@ class OnednnPlan : public GroupedPlan {
   struct Place {
     int storage = -1;
     std::shared_ptr<const Layout> layout;  // null for what fusion keeps in registers
-  };
-  struct Storage {
-    Lifetime life;
-    bool persistent = false;
-    std::byte* data = nullptr;
   };
   // A memory object whose address is known only after allocate().
   struct Binding {
@@ -153,8 +148,6 @@ class OnednnPlan : public GroupedPlan {
   // Revises the choices for a parameter's products by timing them in a row with its update.
   void choose_together(const Op& update);
   void fill(bool only_replaced);
-  // Where the storages that do not outlast the step lie, in their order.
-  Packing pack_transients() const;
 
   dnnl::engine engine_{dnnl::engine::kind::cpu, 0};
   dnnl::stream stream_{engine_};

@@ -172,8 +172,6 @@ void HostDevice::launch(const ReductionKernel& kernel, int64_t segments, int64_t
       kernel);
 }
 
-void HostDevice::clear(std::byte* data, int64_t bytes) { std::memset(data, 0, static_cast<size_t>(bytes)); }
-
 std::unique_ptr<Call<ProductOperands>> HostDevice::prepare(const Product& product) {
   if (product.epilogue == Product::Epilogue::kBiasGradient && !abilities_.bias_gradients) {
     throw Unimplemented("a product with a bias gradient");

@@ -37,11 +37,9 @@ class HostDevice : public Device {
   void read(void* to, const std::byte* from, int64_t bytes) override;
   void launch(const ElementKernel& kernel, int64_t count) override;
   void launch(const ReductionKernel& kernel, int64_t segments, int64_t terms) override;
-  void clear(std::byte* data, int64_t bytes) override;
   std::unique_ptr<Call<ProductOperands>> prepare(const Product& product) override;
   std::unique_ptr<Call<ConvolutionOperands>> prepare(const Convolution& convolution) override;
   std::unique_ptr<Recording> record(const std::vector<Piece>& pieces, bool captured) override;
-  void wait() override { refuse_within_a_piece(); }
   bool evict() override { return true; }
 
  private:

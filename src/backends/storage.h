@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// The memory of a plan's tensors, whichever device it is on: what lasts has a block each, the rest shares one stretch
+// by liveness.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <vector>
+
+#include "backends/backend.h"
+#include "program/liveness.h"
+
+namespace triphase {
+
+// Where one tensor, or several that alias, lie. Time is counted in groups.
+struct Storage {
+  Lifetime life;
+  bool persistent = false;    // outlasts the step
+  std::byte* data = nullptr;  // once allocated
+};
+
+// What allocate() would take, beside the scratch.
+MemoryPlan memory_plan(const std::vector<Storage>& storages, int64_t alignment);
+
+// Gives every storage its address; `add_block` allocates so many bytes.
+void allocate(std::vector<Storage>& storages, int64_t alignment,
+              const std::function<std::byte*(int64_t bytes)>& add_block);
+
+}  // namespace triphase
