@@ -163,7 +163,8 @@ def test_each_kernel_has_a_row_hot_and_cold(tiny: Path, tmp_path: Path, backend:
     assert [row["cache"] for row in rows] == ["hot", "cold"] * (len(rows) // 2)
     assert [kernel_of(row) for row in rows[::2]] == [kernel_of(row) for row in rows[1::2]]
     assert len({row["name"] for row in rows}) == len(rows)
-    assert all(row["sample_count"] + row["warmup_steps"] > 7 for row in rows)  # the first run is never kept
+    # Warm-up drops the first run, and more where the first were slower.
+    assert all(row["sample_count"] + row["warmup_steps"] > 7 for row in rows)
     assert all(row["runs_per_sample"] == 1 for row in rows[1::2])
     if backend == "onednn":
         assert all("proven_cold" in row for row in rows[1::2])
