@@ -175,9 +175,15 @@ Json StepRun::document() const {
 }
 
 void StepRun::print_table() const {
-  const bool backends = flags_.selection.backends.size() > 1;
-  Table table({"model", "batch", backends ? "optimizer, backend" : "optimizer", "step", "forward", "backward", "update",
-               "bwd/fwd FLOP", "time", "with update: FLOP", "time"});
+  // Where all cases have one, it says nothing.
+  const auto differs = [&](std::string CaseId::*part) {
+    return std::ranges::any_of(cases_, [&](const Case& item) { return item.id.*part != cases_.front().id.*part; });
+  };
+  const bool dtypes = differs(&CaseId::dtype);
+  const bool backends = differs(&CaseId::backend);
+  const std::string settings = std::string(dtypes ? "dtype, " : "") + "optimizer" + (backends ? ", backend" : "");
+  Table table({"model", "batch", settings, "step", "forward", "backward", "update", "bwd/fwd FLOP", "time",
+               "with update: FLOP", "time"});
   std::string problems;
   std::vector<double> switches_per_s;
   for (const Done& done : done_) {
@@ -198,9 +204,10 @@ void StepRun::print_table() const {
       return step.contains(key) ? fixed(step[key].get<double>(), 2) : std::string("-");
     };
     const CaseId& id = cases_[static_cast<size_t>(done.index)].id;
-    table.add({id.model, std::to_string(id.batch), backends ? id.optimizer + ", " + id.backend : id.optimizer,
-               time_of("step"), time_of("forward"), time_of("backward"), time_of("update"), number("ratio_flop"),
-               number("ratio_time"), number("ratio_flop_with_update"), number("ratio_time_with_update")});
+    table.add({id.model, std::to_string(id.batch),
+               (dtypes ? id.dtype + ", " : "") + id.optimizer + (backends ? ", " + id.backend : ""), time_of("step"),
+               time_of("forward"), time_of("backward"), time_of("update"), number("ratio_flop"), number("ratio_time"),
+               number("ratio_flop_with_update"), number("ratio_time_with_update")});
   }
   std::cout << "\n" << table.text();
   size_t above = 0;

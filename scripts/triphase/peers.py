@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long do the same training steps take in PyTorch, on this machine and beside ours?
 
-For each case (a network and a batch size) triphase's own steps and PyTorch's are measured in
-turns, each in a fresh process, in rounds whose order mirrors. Writes steps.json (rows as
-everywhere, with backend pytorch-...), peers.json, peers.md and a plot. Equal on both sides:
-threads, f32, flushed denormals, SGD, shapes, loss, normal data. Not compared: how long it takes to
-start or to compile.
+For each case (a network, a batch size and a precision) triphase's own steps and PyTorch's are
+measured in turns, each in a fresh process, in rounds whose order mirrors; on the CPU, or all of
+them on one NVIDIA GPU. Writes steps.json (rows as everywhere, with backend pytorch-...),
+peers.json, peers.md and a plot. Equal on both sides: threads, precision, flushed denormals (on the
+CPU), SGD, shapes, loss, normal data. Not compared: how long it takes to start or to compile.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import itertools
 import os
 import shutil
 import signal
@@ -24,15 +25,7 @@ from typing import Any, NoReturn
 from triphase import peers_run
 from triphase.peers_processes import ROOT, Starter, cost_of, torch_versions
 from triphase.peers_run import Run
-from triphase.peers_schedule import (
-    ALONE,
-    DEFAULT_CASES,
-    OURS,
-    PEERS,
-    Backend,
-    BadCase,
-    parse_case,
-)
+from triphase.peers_schedule import ALONE, CPU, DEVICES, GPU, Backend, BadCase, Device, parse_case
 from triphase.stopping import Stopped, stop_on_signals
 
 TORCH = ROOT / "build" / "torch" / "bin" / "python"
@@ -55,20 +48,35 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "can run, 130 or 143 interrupted, with the results so far kept.",
     )
     parser.error = _refuse  # type: ignore[method-assign]
-    names = [backend.name for backend in (ALONE, *PEERS)]
+    parser.add_argument(
+        "--device",
+        choices=DEVICES,
+        default=CPU.name,
+        help=f"where the steps run: {CPU.name}, or {GPU.name} for the first NVIDIA GPU that "
+        "CUDA_VISIBLE_DEVICES leaves (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--dtype",
+        default="f32",
+        metavar="TYPE,...",
+        help="what to compute in, each for all cases: "
+        + "; ".join(f"{', '.join(d.dtypes)} on {d.name}" for d in DEVICES.values())
+        + " (default: %(default)s)",
+    )
     parser.add_argument(
         "--case",
         action="append",
         metavar="MODEL@BATCH",
         help="a network at a batch size, or at several with commas, such as OneNet@1,64; may be "
-        f"repeated (default: {' '.join(DEFAULT_CASES)})",
+        "repeated (default: "
+        + "; ".join(f"on {d.name} {' '.join(d.cases)}" for d in DEVICES.values())
+        + ")",
     )
     parser.add_argument(
         "--backends",
-        default=",".join(names),
         metavar="NAME,...",
-        help=f"the peers to run beside {OURS.name}, which always runs "
-        f"(default: {', '.join(names)})",
+        help="the peers to run beside ours, which always runs (default: all, namely "
+        f"{', '.join(peer.name for peer in CPU.peers)}; {ALONE.name} is of the CPU alone)",
     )
     parser.add_argument(
         "--rounds",
@@ -139,13 +147,27 @@ def _refuse(message: str) -> NoReturn:
     raise Refused(message)
 
 
-def chosen_backends(text: str) -> list[Backend]:
-    """In the order of PEERS; ours may be named, and runs anyway."""
-    known = {backend.name: backend for backend in (ALONE, *PEERS)}
-    names = {name.strip() for name in text.split(",")} - {"", OURS.name}
+def chosen_backends(text: str | None, device: Device) -> list[Backend]:
+    """In the order of the device's peers; ours may be named, and runs anyway."""
+    known = {backend.name: backend for backend in device.peers}
+    names = known.keys() if text is None else _names(text) - {device.ours.name}
     if unknown := names - known.keys():
         raise Refused(f"--backends: no '{min(unknown)}'; there are {', '.join(known)}")
     return [backend for name, backend in known.items() if name in names]
+
+
+def chosen_dtypes(text: str, device: Device) -> list[str]:
+    names = _names(text)
+    if unknown := names - set(device.dtypes):
+        known = f"--device={device.name} has {', '.join(device.dtypes)}"
+        raise Refused(f"--dtype: no '{min(unknown)}'; {known}")
+    if not names:
+        raise Refused(f"--dtype: expected some of {', '.join(device.dtypes)}")
+    return [dtype for dtype in device.dtypes if dtype in names]
+
+
+def _names(text: str) -> set[str]:
+    return {name.strip() for name in text.split(",")} - {""}
 
 
 def interpreter(given: str | None) -> str:
@@ -189,24 +211,29 @@ def exit_code(run: Run) -> int:
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
     check_binaries(options.bin)
-    backends = chosen_backends(options.backends)
+    device = DEVICES[options.device]
+    backends = chosen_backends(options.backends, device)
+    dtypes = chosen_dtypes(options.dtype, device)
     python = interpreter(options.python)
-    wanted = [case for text in options.case or DEFAULT_CASES for case in parse_case(text)]
+    wanted = [case for text in options.case or device.cases for case in parse_case(text)]
     cases, specs = [], {}
-    for spec, batch in dict.fromkeys(wanted):
-        case = cost_of(options.bin, spec, batch)
+    for (spec, batch), dtype in itertools.product(dict.fromkeys(wanted), dtypes):
+        case = cost_of(options.bin, spec, batch, dtype)
         if case.key not in specs:
             specs[case.key] = spec
             cases.append(case)
     out = prepare_out(options.out)
-    settings = {k: getattr(options, k) for k in ("rounds", "minutes", "seconds", "threads")}
-    run = Run(cases, backends, options.threads, settings)
+    recorded = ("device", "dtype", "rounds", "minutes", "seconds", "threads")
+    settings = {k: getattr(options, k) for k in recorded}
+    run = Run(device, cases, backends, options.threads, settings)
     code = 0
     try:
         with tempfile.TemporaryDirectory(prefix="triphase-peers-") as scratch:
-            starter = Starter(options.bin, python, options.threads, options.seconds, Path(scratch))
+            starter = Starter(
+                options.bin, python, options.threads, options.seconds, Path(scratch), device
+            )
             if any(backend is not ALONE for backend in backends):
-                run.versions, missing = torch_versions(python)
+                run.versions, missing = torch_versions(python, device)
                 if missing:
                     print(f"PyTorch is skipped: {missing}", flush=True)
                     peers_run.skip_peers(run, missing)

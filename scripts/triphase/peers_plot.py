@@ -15,7 +15,8 @@ import polars as pl
 
 from triphase import charts
 from triphase.charts import NothingToPlot
-from triphase.peers_schedule import PEERS
+from triphase.peers_schedule import PEERS, title
+from triphase.peers_summary import dtypes
 
 TUNED = "-tuned"
 COLOURS = dict(zip((b.name for b in PEERS if not b.tuned), charts.PALETTE, strict=False))
@@ -27,7 +28,7 @@ def points(document: Mapping[str, Any]) -> pl.DataFrame:
     """One row per case and peer that ran beside ours."""
     rows = [
         {
-            "case": f"{case['model']} batch {case['batch']}",
+            "case": title(case),
             "peer": peer["backend"].removesuffix(TUNED),
             "how": HOW[peer["tuned"]],
             "ratio": peer["ratio"]["step"]["median"],
@@ -53,10 +54,10 @@ def build(document: Mapping[str, Any]) -> alt.TopLevelMixin:
     low, high = min(rows["low"].min(), 1) / 1.1, max(rows["high"].max(), 1) * 1.1
     scale = alt.Scale(type="log", base=2, domain=[low, high], nice=False)
     axis = alt.Axis(values=[t for t in TICKS if low <= t <= high], format="~g")
-    title = "step time over ours (above 1: the peer takes longer)"
+    heading = "step time over ours (above 1: the peer takes longer)"
 
     def x(column: str) -> alt.X:
-        return alt.X(f"{column}:Q", title=title, scale=scale, axis=axis)
+        return alt.X(f"{column}:Q", title=heading, scale=scale, axis=axis)
 
     y = alt.Y("case:N", title=None, sort=cases, axis=alt.Axis(grid=True, labelLimit=260))
     offset = alt.YOffset("slot:N", sort=slots, scale=alt.Scale(domain=slots, paddingOuter=0.6))
@@ -68,7 +69,7 @@ def build(document: Mapping[str, Any]) -> alt.TopLevelMixin:
     )
     shape = alt.Shape(
         "how:N",
-        title="memory allocation",
+        title="settings",
         sort=HOW,
         scale=alt.Scale(domain=HOW, range=["circle", "triangle-up"]),
     )
@@ -85,12 +86,14 @@ def build(document: Mapping[str, Any]) -> alt.TopLevelMixin:
         ),
     ).properties(width=640, height=alt.Step(7))
     torch = document["versions"].get("torch")
-    setting = f"{document['threads']} threads, f32, SGD{f'; PyTorch {torch}' if torch else ''}"
+    by = f"; PyTorch {torch}" if torch else ""
+    ours = document["backends"][0]["about"]
+    setting = f"{document['threads']} threads, {dtypes(document['cases'])}, SGD{by}"
     return charts.titled(
         chart,
         "A training step in PyTorch, over ours",
         [
-            "marks: median over rounds, least to greatest; line: triphase through oneDNN",
+            f"marks: median over rounds, least to greatest; line: {ours}",
             f"{document['machine']}; {setting}; {document['date'][:10]}",
         ],
     )

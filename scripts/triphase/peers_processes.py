@@ -2,8 +2,8 @@
 """Starts the processes of scripts/peers: triphase_cost, triphase_steps and PyTorch's worker.
 
 Each gets the same number of threads and an environment without settings of glibc's allocator,
-unless the tuned way asks for them. What a process leaves is a file; what it says, is kept for the
-reason of a row that failed. Nothing here knows of rounds, rows' statistics or output.
+unless on the CPU the tuned way asks for them. What a process leaves is a file; what it says, is
+kept for the reason of a row that failed. Nothing here knows of rounds, rows' statistics or output.
 """
 
 from __future__ import annotations
@@ -21,7 +21,17 @@ from pathlib import Path
 from typing import Any
 
 from triphase.peers_rows import Row, alone_rows, not_run_rows, process_rows
-from triphase.peers_schedule import ALONE, OURS, TUNED, Backend, BadCase, Case, model_file
+from triphase.peers_schedule import (
+    ALONE,
+    CPU,
+    GPU,
+    TUNED,
+    Backend,
+    BadCase,
+    Case,
+    Device,
+    model_file,
+)
 from triphase.records import explain_invalid
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,22 +61,25 @@ class Finished:
         return f"the process ended with exit code {self.code}{said}"
 
 
-def environment(threads: int, backend: Backend, cache: Path) -> dict[str, str]:
-    """Ours, with the threads; without a tuned allocator unless this way has one."""
+def environment(
+    threads: int, backend: Backend, cache: Path, device: Device = CPU
+) -> dict[str, str]:
+    """Ours, with the threads; without a tuned allocator or a GPU unless this way has one."""
     ours = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
     scripts = str(ROOT / "scripts")
-    return (
-        ours
-        | {
-            "OMP_NUM_THREADS": str(threads),
-            "PYTHONPATH": scripts,
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "CUDA_VISIBLE_DEVICES": "",
-            "TORCHINDUCTOR_CACHE_DIR": str(cache),  # so that a later round need not compile again
-            "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no helpers that compute beside the steps
-        }
-        | (TUNED if backend.tuned else {})
-    )
+    common = {
+        "OMP_NUM_THREADS": str(threads),
+        "PYTHONPATH": scripts,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "TORCHINDUCTOR_CACHE_DIR": str(cache),  # so that a later round need not compile again
+    }
+    if device is GPU:
+        return ours | common
+    on_the_cpu = {
+        "CUDA_VISIBLE_DEVICES": "",
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no helpers that compute beside the steps
+    }
+    return ours | common | on_the_cpu | (TUNED if backend.tuned else {})
 
 
 def run(command: list[str], env: Mapping[str, str] | None = None) -> Finished:
@@ -95,25 +108,29 @@ def run(command: list[str], env: Mapping[str, str] | None = None) -> Finished:
     return Finished(1, texts[0], late) if late else Finished(process.returncode, *texts)
 
 
-def cost_of(binaries: Path, model: str, batch: int) -> Case:
+def cost_of(binaries: Path, model: str, batch: int, dtype: str) -> Case:
     """What triphase_cost counts; BadCase, in its own words, where it refuses."""
     done = run([
-        str(binaries / "triphase_cost"), f"--model={model}", f"--batch={batch}", "--format=json"
+        str(binaries / "triphase_cost"), f"--model={model}", f"--batch={batch}",
+        f"--dtype={dtype}", "--format=json",
     ])  # fmt: skip
     if done.code:
         lines = done.error.strip().splitlines()
         raise BadCase(lines[-1].removeprefix("triphase_cost: ") if lines else done.reason)
     cost = json.loads(done.out)
-    return Case(cost["model"], batch, cost)
+    return Case(cost["model"], batch, cost, dtype)
 
 
-def torch_versions(python: str) -> tuple[dict[str, str], str | None]:
-    """Of the interpreter's PyTorch; or nothing, and why."""
-    done = run([python, "-m", "triphase.peers_worker"], environment(1, OURS, Path(os.devnull)))
+def torch_versions(python: str, device: Device) -> tuple[dict[str, str], str | None]:
+    """Of the interpreter's PyTorch; or nothing, and why it cannot run on the device."""
+    done = run(
+        [python, "-m", "triphase.peers_worker", device.name],
+        environment(1, device.ours, Path(os.devnull), device),
+    )
     try:
         answer = json.loads(done.out.splitlines()[-1])
         if "missing" in answer:
-            return {}, f"{python} has no PyTorch ({answer['missing']})"
+            return {}, f"{python} has {answer['missing']}"
         return dict(answer["versions"]), None
     except (ValueError, LookupError, TypeError, AttributeError):
         return {}, f"{python} cannot run PyTorch: {done.reason}"
@@ -129,34 +146,40 @@ def available_memory() -> int | None:
 
 @dataclass(frozen=True)
 class Starter:
-    """All that processes share: binaries, interpreter, threads, seconds of sampling, a scratch."""
+    """All that processes share: programs, threads, seconds of sampling, a scratch, the device."""
 
     binaries: Path
     python: str
     threads: int
     seconds: float
     scratch: Path
+    device: Device = CPU
+
+    def environment(self, backend: Backend) -> dict[str, str]:
+        return environment(self.threads, backend, self.scratch / "compiled", self.device)
 
     def ours(
         self, case: Case, spec: str, *, verify: bool
     ) -> tuple[list[Row], dict[str, Any] | None]:
         """The rows of one triphase_steps, and the context of its file."""
+        backend = self.device.ours
         out = self.scratch / "steps.json"
         out.unlink(missing_ok=True)
         done = run(
             [
                 str(self.binaries / "triphase_steps"), f"--model={spec}", f"--batch={case.batch}",
-                "--backend=onednn", f"--threads={self.threads}", f"--seed={SEED}",
+                f"--dtype={case.dtype}", f"--backend={backend.name}",
+                f"--threads={self.threads}", f"--seed={SEED}",
                 f"--time_per_case={self.seconds}", "--precision=0.0001",
                 f"--verify={'sampled' if verify else 'off'}", f"--benchmark_out={out}",
             ],
-            environment(self.threads, OURS, self.scratch),
+            self.environment(backend),
         )  # fmt: skip
         document = None
         with contextlib.suppress(OSError, ValueError):
             document = json.loads(out.read_text(encoding="utf-8"))
         if document is None or explain_invalid(document) or not document["benchmarks"]:
-            return not_run_rows(case, OURS, self.threads, "failed", done.reason), None
+            return not_run_rows(case, backend, self.threads, "failed", done.reason), None
         return document["benchmarks"], document["context"]
 
     def alone(self, case: Case, spec: str) -> list[Row]:
@@ -176,7 +199,7 @@ class Starter:
                 f"--benchmark_min_time={self.seconds / calls / ALONE_REPETITIONS:.6f}",
                 f"--benchmark_out={out}", "--benchmark_out_format=json",
             ],
-            environment(self.threads, ALONE, self.scratch),
+            self.environment(ALONE),
         )  # fmt: skip
         try:
             document = json.loads(out.read_text(encoding="utf-8"))
@@ -188,7 +211,8 @@ class Starter:
     def peer(self, case: Case, spec: str, backend: Backend) -> list[Row]:
         """The rows of one process of PyTorch."""
         needed, available = case.cost["memory_bytes"]["total"], available_memory()
-        if available is not None and needed > SPARE_MEMORY * available:
+        scarce = available is not None and needed > SPARE_MEMORY * available
+        if scarce and self.device is CPU:
             reason = (
                 f"needs {needed / 2**30:.3g} GiB or more, {available / 2**30:.3g} are available"
             )
@@ -203,13 +227,16 @@ class Starter:
             "threads": self.threads,
             "seconds": self.seconds,
             "seed": SEED,
+            "device": self.device.name,
+            "dtype": case.dtype,
             "compiled": backend.compiled,
             "channels_last": backend.channels_last,
+            "tuned": backend.tuned,
         }
         request.write_text(json.dumps(asked), encoding="utf-8")
         done = run(
             [self.python, "-m", "triphase.peers_worker", str(request), str(out)],
-            environment(self.threads, backend, self.scratch / "compiled"),
+            self.environment(backend),
         )
         answer = None
         with contextlib.suppress(OSError, ValueError):

@@ -55,14 +55,14 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 def _identity(case: Case, backend: Backend, phase: str, threads: int) -> Row:
     cost = case.cost
-    run = f"{case.model}/batch:{case.batch}/dtype:f32/optimizer:sgd/backend:{backend.name}"
+    run = f"{case.model}/batch:{case.batch}/dtype:{case.dtype}/optimizer:sgd/backend:{backend.name}"
     return {
         "name": f"{run}/{phase}/real_time", "run_name": f"{run}/{phase}/real_time",
         "run_type": "iteration", "repetitions": 1, "repetition_index": 0, "threads": threads,
         "iterations": 0, "real_time": 0.0, "cpu_time": 0.0, "time_unit": "ns",
         "model": case.model, "model_name": case.model.partition(":")[0],
         "model_parameters": dict(cost.get("model_parameters", {})), "phase": phase,
-        "batch": case.batch, "dtype": "f32", "optimizer": "sgd", "backend": backend.name,
+        "batch": case.batch, "dtype": case.dtype, "optimizer": "sgd", "backend": backend.name,
     }  # fmt: skip
 
 
@@ -99,12 +99,17 @@ def _times(samples: Sequence[float], cpu_share: float) -> Row:
 def process_rows(
     case: Case, backend: Backend, threads: int, answer: Mapping[str, Any]
 ) -> list[Row]:
-    """The rows of one process: its phases, paired, and the step that they add up to."""
+    """The rows of one process: its phases, paired, and the step.
+
+    The step is what they add up to, unless the answer times it by another clock: then the sum is
+    `device_step_s`.
+    """
     status = answer["status"]
     if status in ("skipped", "failed"):
         return not_run_rows(case, backend, threads, status, answer["reason"])
     series = {phase: list(answer["phases"][phase]) for phase in PHASES[:3]}
-    series["step"] = [sum(parts) for parts in zip(*series.values(), strict=True)]
+    sums = [sum(parts) for parts in zip(*series.values(), strict=True)]
+    series["step"] = list(answer["phases"].get("step", sums))
     rows = []
     for phase in PHASES:
         samples = series[phase]
@@ -123,6 +128,11 @@ def process_rows(
         "warmup_steps": answer["warmup_steps"],
         "involuntary_switches_per_s": answer["involuntary_switches_per_s"],
     }
+    if "step" in answer["phases"]:
+        rows[-1] |= {
+            "device_step_s": statistics.median(sums),
+            "runs_per_sample": answer["runs_per_sample"],
+        }
     return rows
 
 
@@ -211,7 +221,7 @@ def _merge_row(rows: Sequence[Row]) -> Row:
     if any(row["status"] == "ok" for row in rows):  # checked once, which holds for them all
         merged["status"] = "ok"
         merged.pop("reason", None)
-    for key in ("verified_ops", "verified_elements", "max_error_over_bound"):
+    for key in ("verified_ops", "verified_elements", "max_error_over_bound", "runs_per_sample"):
         if key in merged:
             merged[key] = max(row.get(key, 0) for row in rows)
     timed = [row for row in rows if "median_s" in row]
@@ -242,7 +252,7 @@ def _merge_row(rows: Sequence[Row]) -> Row:
             merged[key] = statistics.median(ratios)
             if found := interval(ratios):
                 merged[f"{key}_ci95_low"], merged[f"{key}_ci95_high"] = found
-    for key in ("setup_s", "marking_overhead", "involuntary_switches_per_s"):
+    for key in ("setup_s", "marking_overhead", "involuntary_switches_per_s", "device_step_s"):
         values = [row[key] for row in timed if key in row]
         if values:
             merged[key] = statistics.median(values)

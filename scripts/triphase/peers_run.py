@@ -23,10 +23,10 @@ from triphase.peers_processes import Starter
 from triphase.peers_rows import PHASES, Row, merge, not_run_rows
 from triphase.peers_schedule import (
     ALONE,
-    OURS,
-    TUNED,
+    GPU,
     Backend,
     Case,
+    Device,
     Key,
     order,
     plan,
@@ -36,19 +36,13 @@ from triphase.peers_schedule import (
 
 GUESS_S = 6.0  # that a process takes beside its sampling, until one has been seen
 NOT_REACHED = "the run ended before its turn; --minutes gives more time"
-NOTES = [
-    "tuned: the process has " + " ".join(f"{k}={v}" for k, v in TUNED.items()) + " set",
-    "PyTorch frees its gradients in every step (zero_grad, set to None), which counts as update",
-    "onednn overwrites its gradients and is checked against float64 in its first process",
-    "onednn-alone: a call has neither bias nor ReLU, which ours includes where they are fused",
-    "PyTorch's rows are unverified here; scripts/make_pytorch_losses compares losses in float64",
-]
 
 
 @dataclass
 class Run:
     """What has been measured so far; only ever added to."""
 
+    device: Device
     cases: list[Case]
     backends: list[Backend]
     threads: int
@@ -77,7 +71,7 @@ class Run:
         """steps.json: every case and backend, whatever happened."""
         rows: list[Row] = []
         for case in self.cases:
-            for backend in [OURS, *(b for b in self.backends if suits(b, case))]:
+            for backend in [self.device.ours, *(b for b in self.backends if suits(b, case))]:
                 processes = [p for _, p in sorted(self.of(case, backend).items())]
                 rows += merge(processes) or not_run_rows(
                     case, backend, self.threads, "skipped", NOT_REACHED
@@ -86,6 +80,8 @@ class Run:
             row["family_index"], row["per_family_instance_index"] = index, 0
         context = copy.deepcopy(self.context) | {"executable": "scripts/peers"}
         context["triphase"]["versions"] |= self.versions
+        if self.gpu:
+            context["triphase"]["environment"]["gpu"] = self.gpu
         context["triphase"].setdefault("settings", {})["peers"] = self.settings
         return {"context": context, "benchmarks": rows}
 
@@ -96,17 +92,18 @@ class Run:
         for case in self.cases:
             here = [b for b in self.backends if b is not ALONE and suits(b, case)]
             seconds, not_run = {}, {}
-            for backend in [OURS, *here]:
+            for backend in [self.device.ours, *here]:
                 if ended := self.ended(case, backend):
                     not_run[backend.name] = ended
                 elif by_round := self.of(case, backend):
                     seconds[backend.name] = {r: medians(rows) for r, rows in by_round.items()}
                 else:
                     not_run[backend.name] = ("skipped", NOT_REACHED)
-            identity = {"model": case.model, "batch": case.batch}
-            built = peers_summary.build_case(identity, seconds, not_run, here)
+            built = peers_summary.build_case(
+                case.identity, seconds, not_run, here, self.device.ours
+            )
             if ALONE in self.backends:
-                alone, ours = self.of(case, ALONE), self.of(case, OURS)
+                alone, ours = self.of(case, ALONE), self.of(case, self.device.ours)
                 built |= peers_summary.layers_alone(alone, ours, self.ended(case, ALONE))
             cases.append(built)
         environment = self.context["triphase"]["environment"]
@@ -114,17 +111,27 @@ class Run:
         return {
             "schema": 1,
             "date": self.context["date"],
-            "machine": environment.get("cpu") or self.context["host_name"],
+            "machine": self.gpu or environment.get("cpu") or self.context["host_name"],
+            "device": self.device.name,
             "environment": environment["fingerprint"],
             "threads": self.threads,
             "versions": self.context["triphase"]["versions"] | self.versions,
             "settings": self.settings,
             "complete": self.complete,
-            "backends": [{"name": b.name, "about": b.about} for b in [OURS, *self.backends]],
-            "notes": NOTES,
+            "backends": [
+                {"name": b.name, "about": b.about} for b in [self.device.ours, *self.backends]
+            ],
+            "notes": list(self.device.notes),
             "cases": cases,
             "means": peers_summary.means(cases),
         } | ({} if switches is None else {"involuntary_switches_per_s": switches})
+
+    @property
+    def gpu(self) -> str | None:
+        """The GPU's name, where steps run on one that either side has found."""
+        if self.device is not GPU or self.context is None:
+            return None
+        return self.versions.get("torch_gpu") or self.context["triphase"]["versions"].get("gpu")
 
     def involuntary_switches_per_s(self) -> float | None:
         """How often other programs took a processor away: the median over all processes."""
@@ -161,11 +168,11 @@ def run_round(
     """One process for each way that still takes part; a line says what came of it."""
     here = [b for b in run.backends if suits(b, case) and takes_part(b, round_, run.rounds)]
     found: dict[str, list[Row]] = {}
-    for backend in order([OURS, *here], round_):
+    for backend in order([run.device.ours, *here], round_):
         if run.ended(case, backend):
             continue
         begin = time.monotonic()
-        if backend is OURS:
+        if backend is run.device.ours:
             rows, context = starter.ours(case, spec, verify=round_ == 0)
             run.context = run.context or context
         elif backend is ALONE:
@@ -175,19 +182,19 @@ def run_round(
         run.of(case, backend)[round_] = found[backend.name] = rows
         process_s[case.key, backend.name] = time.monotonic() - begin
     print(
-        "  " + "; ".join(line(backend, rows, found) for backend, rows in found.items()), flush=True
+        "  " + "; ".join(line(run, name, rows, found) for name, rows in found.items()), flush=True
     )
 
 
-def line(name: str, rows: list[Row], found: dict[str, list[Row]]) -> str:
+def line(run: Run, name: str, rows: list[Row], found: dict[str, list[Row]]) -> str:
     """One process in words: its step, and that over ours."""
     step = medians(rows).get("step")
     if name == ALONE.name and any("layer" in row for row in rows):
         return f"{name} {len(rows)} calls"
     if step is None:
         return f"{name} {rows[0]['status']}: {rows[0].get('reason', 'no times')}"
-    ours = medians(found.get(OURS.name, [])).get("step")
-    over = f" ({step / ours:.2f})" if ours and name != OURS.name else ""
+    ours = medians(found.get(run.device.ours.name, [])).get("step")
+    over = f" ({step / ours:.2f})" if ours and name != run.device.ours.name else ""
     return f"{name} {peers_summary.seconds_text(step)}{over}"
 
 
@@ -196,7 +203,7 @@ def round_cost(run: Run, case: Case, round_: int, process_s: dict, seconds: floa
     here = [b for b in run.backends if suits(b, case) and takes_part(b, round_, run.rounds)]
     return sum(
         process_s.get((case.key, b.name), seconds + GUESS_S * (4 if b.compiled else 1))
-        for b in [OURS, *here]
+        for b in [run.device.ours, *here]
         if not run.ended(case, b)
     )
 

@@ -13,9 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 MODELS = Path(__file__).resolve().parents[2] / "benchmarks" / "models"
-DEFAULT_CASES = [
-    f"{model}@1,16,64,256" for model in ("LinearNet", "OneNet", "ConvNet", "DeeperConvNet:depth=10")
-]
 # So that glibc neither maps memory anew for each tensor nor gives it back after each step.
 TUNED = {
     "MALLOC_MMAP_MAX_": "0",
@@ -25,7 +22,7 @@ TUNED = {
 COMPILED_EVERY = 2  # rounds: a compiling process takes far longer to start
 
 T = TypeVar("T")
-Key = tuple[str, int]  # of a case: model and batch
+Key = tuple[str, int, str]  # of a case: model, batch and dtype
 
 
 class BadCase(Exception):
@@ -49,53 +46,129 @@ ALONE = Backend(
     "onednn-alone",
     "oneDNN's own call for each product and convolution, alone, again and again in hot caches",
 )
-_PEERS = (
-    Backend("pytorch-eager", "PyTorch as its quickstart writes it"),
-    Backend(
-        "pytorch-eager-channels-last",
-        "the same with network and input in channels-last layout",
-        channels_last=True,
-    ),
-    Backend(
-        "pytorch-compile",
-        "torch.compile of network and loss, backward with them; the optimizer stays eager",
-        compiled=True,
-    ),
-)
-PEERS = tuple(
-    backend
-    for peer in _PEERS
-    for backend in (
-        peer,
-        Backend(
-            f"{peer.name}-tuned",
-            f"{peer.about}; glibc told to keep its memory",
-            peer.compiled,
-            peer.channels_last,
-            tuned=True,
-        ),
+
+
+def _pytorch(compiled: str, tuned: str, compiled_tuned: str) -> tuple[Backend, ...]:
+    """The ways that PyTorch runs a step, each as installed and tuned: named alike on any device."""
+    eager = "PyTorch as its quickstart writes it"
+    last = "the same with network and input in channels-last layout"
+    ways = (
+        ("pytorch-eager", eager, tuned, {}),
+        ("pytorch-eager-channels-last", last, tuned, {"channels_last": True}),
+        ("pytorch-compile", f"torch.compile of {compiled}", compiled_tuned, {"compiled": True}),
     )
+    return tuple(
+        backend
+        for name, about, by, how in ways
+        for backend in (
+            Backend(name, about, **how),
+            Backend(f"{name}-tuned", f"{about}; {by}", tuned=True, **how),
+        )
+    )
+
+
+PEERS = _pytorch(
+    "network and loss, backward with them; the optimizer stays eager",
+    "glibc told to keep its memory",
+    "glibc told to keep its memory",
 )
 
 
 @dataclass(frozen=True)
+class Device:
+    """Where steps run: what ours and the peers are there, and what can be asked for."""
+
+    name: str  # as --device takes it, and PyTorch
+    ours: Backend
+    peers: tuple[Backend, ...]
+    cases: tuple[str, ...]  # by default
+    dtypes: tuple[str, ...]  # the first by default
+    notes: tuple[str, ...]  # on what is compared
+
+
+_FREED = "PyTorch frees its gradients in every step (zero_grad: set to None): counted as update"
+_UNVERIFIED = (
+    "PyTorch's rows are unverified here; scripts/make_pytorch_losses compares losses in float64"
+)
+CPU = Device(
+    name="cpu",
+    ours=OURS,
+    peers=(ALONE, *PEERS),
+    cases=tuple(
+        f"{model}@1,16,64,256"
+        for model in ("LinearNet", "OneNet", "ConvNet", "DeeperConvNet:depth=10")
+    ),
+    dtypes=("f32",),
+    notes=(
+        "tuned: the process has " + " ".join(f"{k}={v}" for k, v in TUNED.items()) + " set",
+        _FREED,
+        "onednn overwrites its gradients and is checked against float64 in its first process",
+        "onednn-alone: a call has neither bias nor ReLU, which ours includes where they are fused",
+        _UNVERIFIED,
+    ),
+)
+GPU = Device(
+    name="cuda",
+    ours=Backend("cuda", "triphase's own steps through cuBLASLt and cuDNN, as one CUDA graph"),
+    peers=_pytorch(
+        "network and loss, backward with them, and of the optimizer's step",
+        "cudnn.benchmark is on and the optimizer fused",
+        "cudnn.benchmark is on and the mode max-autotune, which replays CUDA graphs",
+    ),
+    cases=(
+        "LinearNet@1,64,1024,4096",
+        "OneNet@1,1024,65536",
+        "ConvNet@1,64,1024",
+        "DeeperConvNet:depth=10@16",
+    ),
+    dtypes=("f32", "tf32", "bf16", "f16"),
+    notes=(
+        "cuda's times lie between events on the GPU; PyTorch's step is wall time, launching "
+        "included: the mean over runs_per_sample steps in a row, the GPU idle before and after",
+        "PyTorch's phases lie between events in the last of those steps, waiting for launches "
+        "included, and add up to device_step_s rather than to the step",
+        "f32: TF32 is off in products and convolutions; tf32: it is on in both; bf16 and f16: "
+        "torch.autocast over weights in f32, without loss scaling here or there (no GradScaler)",
+        _FREED,
+        "cuda overwrites its gradients and is checked against float64 in its first process",
+        _UNVERIFIED,
+    ),
+)
+DEVICES = {device.name: device for device in (CPU, GPU)}
+
+
+@dataclass(frozen=True)
 class Case:
-    """A network at a batch size, and what triphase_cost counts of it."""
+    """A network at a batch size in a precision, and what triphase_cost counts of it."""
 
     model: str  # as triphase spells it: DeeperConvNet:depth=10
     batch: int
     cost: Mapping[str, Any]
+    dtype: str = "f32"
 
     @property
     def key(self) -> Key:
-        return self.model, self.batch
+        return self.model, self.batch, self.dtype
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"model": self.model, "batch": self.batch, "dtype": self.dtype}
 
     def __str__(self) -> str:
-        return f"{self.model} batch {self.batch}"
+        return title(self.identity)
 
     @property
     def convolves(self) -> bool:
         return any(layer["kind"] == "conv2d" for layer in self.cost["layers"])
+
+
+def title(case: Mapping[str, Any]) -> str:
+    """A case in words; f32 is left out."""
+    return f"{case['model']} batch {case['batch']}{in_dtype(case)}"
+
+
+def in_dtype(case: Mapping[str, Any]) -> str:
+    return "" if case["dtype"] == "f32" else f", {case['dtype']}"
 
 
 def parse_case(text: str) -> list[tuple[str, int]]:

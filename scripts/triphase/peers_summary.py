@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from triphase.peers_rows import PHASES, Row
-from triphase.peers_schedule import ALONE, OURS, PEERS, Backend
+from triphase.peers_schedule import ALONE, OURS, PEERS, Backend, in_dtype, title
 
 # seconds[case][backend][round][phase]: the median of one process
 Seconds = Mapping[str, Mapping[str, Mapping[int, Mapping[str, float]]]]
@@ -75,10 +75,11 @@ def build_case(
     seconds: Mapping[str, Mapping[int, Mapping[str, float]]],
     not_run: Mapping[str, tuple[str, str]],
     backends: Iterable[Backend],
+    ours: Backend = OURS,
 ) -> Json:
     """One case: our step, each peer's, their ratio, and who is fastest."""
-    ours = seconds.get(OURS.name, {})
-    result: Json = identity | {"ours": _times(ours) | _reason(not_run.get(OURS.name))}
+    here = seconds.get(ours.name, {})
+    result: Json = identity | {"ours": _times(here) | _reason(not_run.get(ours.name))}
     peers = []
     for backend in backends:
         times = seconds.get(backend.name, {})
@@ -86,7 +87,7 @@ def build_case(
             continue
         peer: Json = {"backend": backend.name, "tuned": backend.tuned} | _times(times)
         peer |= _reason(not_run.get(backend.name))
-        ratios = {phase: paired_ratio(times, ours, phase) for phase in PHASES}
+        ratios = {phase: paired_ratio(times, here, phase) for phase in PHASES}
         peer["ratio"] = {phase: ratio for phase, ratio in ratios.items() if ratio}
         peers.append(peer)
     result["peers"] = peers
@@ -143,7 +144,15 @@ def layers_alone(
 
 
 def means(cases: Sequence[Json]) -> list[Json]:
-    """For each peer, and for the fastest in each case: the geometric mean over cases, by phase."""
+    """For each dtype and peer, and for the fastest in each case: geometric means, by phase."""
+    return [
+        {"dtype": dtype} | mean
+        for dtype in dict.fromkeys(case["dtype"] for case in cases)
+        for mean in _means([case for case in cases if case["dtype"] == dtype])
+    ]
+
+
+def _means(cases: Sequence[Json]) -> list[Json]:
     series: dict[str, list[Json]] = {name: [] for name in FASTEST.values()}
     series |= {backend.name: [] for backend in PEERS}
     for case in cases:
@@ -192,10 +201,14 @@ def table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in [heads, rule, *lines]]
 
 
+def dtypes(cases: Iterable[Mapping[str, Any]]) -> str:
+    return ", ".join(dict.fromkeys(case["dtype"] for case in cases))
+
+
 def markdown(document: Mapping[str, Any]) -> str:
     """The same for people: one table of steps, one of means, and what did not run."""
     cases, about = document["cases"], {b["name"]: b["about"] for b in document["backends"]}
-    names = [name for name in about if name != OURS.name]
+    ours, *names = about
     ran = [
         n for n in names if any(p["backend"] == n and p["ratio"] for c in cases for p in c["peers"])
     ]
@@ -204,7 +217,7 @@ def markdown(document: Mapping[str, Any]) -> str:
     lines = [
         "# A training step in PyTorch, over the same step here",
         "",
-        f"{document['machine']}; {document['threads']} threads, f32, SGD; {versions}; "
+        f"{document['machine']}; {document['threads']} threads, {dtypes(cases)}, SGD; {versions}; "
         f"{document['date'][:10]}.",
         *([] if document["complete"] else ["", "**This run was interrupted.**"]),
         *([] if switches <= BUSY else ["", f"**The machine was busy:** {BUSY_TEXT}"]),
@@ -225,8 +238,8 @@ def markdown(document: Mapping[str, Any]) -> str:
             for ratio in [ratios.get(name)]
         ]
         step = case["ours"].get("step_s")
-        rows.append([_title(case), "–" if step is None else seconds_text(step), *cells])
-    lines += table(["case", f"{OURS.name}, step", *ran], rows)
+        rows.append([title(case), "–" if step is None else seconds_text(step), *cells])
+    lines += table(["case", f"{ours}, step", *ran], rows)
     lines += ["", "Bold: the fastest as installed and the fastest tuned of each case.", ""]
     if document["means"]:
         lines += ["## Geometric means over the cases", ""]
@@ -234,7 +247,7 @@ def markdown(document: Mapping[str, Any]) -> str:
             ["peer", "cases", *TABLE],
             (
                 [
-                    mean["backend"],
+                    f"{mean['backend']}{in_dtype(mean)}",
                     str(max(phase["cases"] for phase in mean["phases"].values())),
                     *(mean_text(mean["phases"].get(phase)) for phase in TABLE),
                 ]
@@ -249,7 +262,7 @@ def markdown(document: Mapping[str, Any]) -> str:
     lines += ["## What ran", ""]
     lines += [f"- `{name}`: {what}." for name, what in about.items()]
     lines += [f"- {line}" for line in document["notes"]]
-    if not_run := reasons(cases):
+    if not_run := reasons(cases, ours):
         lines += ["", "## What did not run", "", *(f"- {line}" for line in not_run)]
     return "\n".join(lines) + "\n"
 
@@ -266,25 +279,21 @@ def layer_lines(cases: Sequence[Mapping[str, Any]]) -> list[list[str]]:
             cells.append(mean_text(geometric(ratios)) if ratios else "–")
         worst = max(layers, key=lambda layer: layer["ratio"])
         said = f"{worst['layer']} {worst['phase']} {worst['ratio']:.2f}"
-        lines.append([_title(case), *cells, said])
+        lines.append([title(case), *cells, said])
     return lines
 
 
-def _title(case: Mapping[str, Any]) -> str:
-    return f"{case['model']} batch {case['batch']}"
-
-
-def reasons(cases: Sequence[Mapping[str, Any]]) -> list[str]:
+def reasons(cases: Sequence[Mapping[str, Any]], ours: str) -> list[str]:
     """Why what was asked for is missing, alike reasons in one line."""
     where: dict[tuple[str, str, str], list[str]] = {}
     for case in cases:
         if "layers_reason" in case:
             key = (ALONE.name, case["layers_status"], case["layers_reason"])
-            where.setdefault(key, []).append(_title(case))
-        for row in [{"backend": OURS.name} | case["ours"], *case["peers"]]:
+            where.setdefault(key, []).append(title(case))
+        for row in [{"backend": ours} | case["ours"], *case["peers"]]:
             if row["status"] != "ran":
                 key = (row["backend"], row["status"], row["reason"])
-                where.setdefault(key, []).append(_title(case))
+                where.setdefault(key, []).append(title(case))
     return [
         f"{backend}, {status}: {reason} ({', '.join(titles)})"
         for (backend, status, reason), titles in where.items()

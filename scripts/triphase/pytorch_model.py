@@ -128,7 +128,7 @@ def module_of(attributes: dict[str, Any], in_features: int) -> nn.Module:
 
 
 def build(
-    file: Path, given: dict[str, Any], dtype: torch.dtype, fill: Fill
+    file: Path, given: dict[str, Any], dtype: torch.dtype, fill: Fill, device: str = "cpu"
 ) -> tuple[nn.Module, torch.Size, int]:
     """The network with its initial values, the shape of one example, and the number of classes.
 
@@ -159,7 +159,7 @@ def build(
             modules.append(module)
             values.append(module(*(values[i] for i in read)))
     for owner, module in owners.items():
-        module.to(dtype).to_empty(device="cpu")
+        module.to(dtype).to_empty(device=device)
         if isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()  # weight 1, bias 0, running mean 0 and variance 1
             continue

@@ -7,6 +7,7 @@
 
 #include "bin/cli.h"
 #include "model/files.h"
+#include "program/precision.h"
 #include "report/cost_report.h"
 
 namespace {
@@ -28,7 +29,9 @@ int main(int argc, char** argv) {
                  "A model of benchmarks/models, such as DeeperConvNet:depth=10, or a .json file")
       ->required();
   app.add_option("--batch", flags.batch, "Examples a step")->capture_default_str();
-  app.add_option("--dtype", flags.dtype, "Element type: f32")->check(CLI::IsMember({"f32"}))->capture_default_str();
+  app.add_option("--dtype", flags.dtype, "f32, tf32 (products of rounded operands), bf16 or f16 (mixed precision)")
+      ->check(CLI::IsMember({"f32", "tf32", "bf16", "f16"}))
+      ->capture_default_str();
   app.add_option("--optimizer", flags.optimizer, "sgd, momentum, nesterov, adagrad, rmsprop, adam or adamw")
       ->capture_default_str();
   app.add_option("--format", flags.format, "table for people, json for programs")
@@ -39,7 +42,8 @@ int main(int argc, char** argv) {
     const triphase::Network network =
         triphase::load_network(triphase::parse_model_spec(flags.model), triphase::benchmarks_folder() + "/models");
     const triphase::StepProgram program =
-        triphase::lower(network, flags.batch, triphase::optimizer_named(flags.optimizer));
+        triphase::with_precision(triphase::lower(network, flags.batch, triphase::optimizer_named(flags.optimizer)),
+                                 triphase::precision_named(flags.dtype).value());
     const std::string text = flags.format == "json" ? triphase::cost_json(network, program).dump(2) + "\n"
                                                     : triphase::cost_table(network, program);
     if (std::fputs(text.c_str(), stdout) == EOF || std::fflush(stdout) != 0) {

@@ -3,12 +3,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
+#include "core/narrow.h"
 #include "core/running_error.h"
 
 namespace triphase {
 namespace {
+
+constexpr double kLambda = 8;
 
 // Accumulates products and sums with their magnitudes.
 struct Accumulator {
@@ -19,16 +21,38 @@ struct Accumulator {
     sum.value += a.value;
     sum.magnitude += a.magnitude;
     sum.roundings = std::max(sum.roundings, a.roundings);
+    sum.coarse += a.coarse;
     ++terms;
   }
   void add_product(const Element& a, const Element& b) {
-    add({a.value * b.value, a.magnitude * b.magnitude, a.roundings + b.roundings});
+    add({a.value * b.value, a.magnitude * b.magnitude, a.roundings + b.roundings,
+         std::abs(a.value) * b.coarse + std::abs(b.value) * a.coarse});
   }
-  Element result() const { return {sum.value, sum.magnitude, sum.roundings + static_cast<double>(terms)}; }
+  Element result() const { return {sum.value, sum.magnitude, sum.roundings + static_cast<double>(terms), sum.coarse}; }
+};
+
+// A sum of products whose operands may be rounded to TF32, 11 bits of significand, or cut off after them, which takes a
+// share of up to 2^-10 from each. The share that all lose alike moves the sum in proportion to itself; what the shares
+// differ by is independent, so that λ √Σ(share term)² is passed with probability below 2 exp(-λ²/2) (Hoeffding).
+struct Contraction : Accumulator {
+  explicit Contraction(Precision precision) : share(precision == Precision::kTF32 ? 0x1p-9 : 0) {}
+
+  void add_product(const Element& a, const Element& b) {
+    Accumulator::add_product(a, b);
+    squares += a.value * a.value * b.value * b.value;
+  }
+  Element result() const {
+    Element all = Accumulator::result();
+    all.coarse += share * (std::abs(all.value) + kLambda * std::sqrt(squares));
+    return all;
+  }
+
+  double share;  // of a product, that its two operands' roundings may take
+  double squares = 0;
 };
 
 Element scaled(const Element& a, double factor, double roundings = 1) {
-  return {a.value * factor, a.magnitude * std::abs(factor), a.roundings + roundings};
+  return {a.value * factor, a.magnitude * std::abs(factor), a.roundings + roundings, a.coarse * std::abs(factor)};
 }
 
 // Row-major [N, C, H, W].
@@ -73,18 +97,33 @@ double window_count(const AvgPool2d& pool, const Shape& x, int64_t oh, int64_t o
 
 }  // namespace
 
-double Element::bound() const {
-  constexpr double kLambda = 8;
+double Element::bound(DType dtype) const {
   constexpr double kFewRoundings = 4;  // where n is too small for the law of large numbers, the worst case
-  constexpr double kSmallest = std::numeric_limits<float>::min();  // denormals are flushed
-  return (kLambda * std::sqrt(roundings) + kFewRoundings) * kUnitRoundoffF32 * magnitude + kSmallest;
+  const double computing =
+      (kLambda * std::sqrt(roundings) + kFewRoundings) * kUnitRoundoffF32 * magnitude + coarse + underflow(dtype);
+  return is_narrow(dtype) ? computing + unit_roundoff(dtype) * (std::abs(value) + computing) : computing;
+}
+
+void ElementEvaluator::before(std::span<const int> ops) {
+  runs_next_.assign(program_.ops.size(), 0);
+  for (const int op : ops) runs_next_[static_cast<size_t>(op)] = 1;
+  channel_sums_.clear();
+}
+
+bool ElementEvaluator::is_absent(TensorId id) const {
+  const int producer = program_.tensor(id).producer;
+  return !plan_.materialised(id) || (producer >= 0 && runs_next_[static_cast<size_t>(producer)]);
 }
 
 Element ElementEvaluator::read(TensorId id, int64_t index) {
-  if (!plan_.materialised(id)) {
+  if (is_absent(id)) {
     const int producer = program_.tensor(id).producer;
     const auto& outputs = op_at(producer).outputs;
-    return evaluate(producer, static_cast<size_t>(std::ranges::find(outputs, id) - outputs.begin()), index);
+    Element element = evaluate(producer, static_cast<size_t>(std::ranges::find(outputs, id) - outputs.begin()), index);
+    // Fusion may pass it on as it was computed, or rounded as if it had been kept.
+    const DType dtype = program_.tensor(id).type.dtype;
+    if (is_narrow(dtype)) element.coarse += unit_roundoff(dtype) * std::abs(element.value) + underflow(dtype);
+    return element;
   }
   const double value = plan_.read(id, index);
   return {value, std::abs(value), 0};
@@ -143,7 +182,7 @@ struct ElementEvaluator::Overloads {
     const int64_t depth = shape(0)[kind.transpose_a ? 0 : 1];
     const int64_t m = index / columns;
     const int64_t n = index % columns;
-    Accumulator sum;
+    Contraction sum(self.program_.precision);
     for (int64_t k = 0; k < depth; ++k) {
       sum.add_product(read(0, kind.transpose_a ? k * rows + m : m * depth + k),
                       read(1, kind.transpose_b ? n * depth + k : k * columns + n));
@@ -159,10 +198,13 @@ struct ElementEvaluator::Overloads {
     sum.add(read(1, index / inner() % shape(0)[1]));
     return sum.result();
   }
+  // A product that sums it on the way may do so as it multiplies: by 1.
   Element operator()(const BiasGradient&) const {
-    Accumulator sum;
+    Contraction sum(self.program_.precision);
     for (int64_t n = 0; n < shape(0)[0]; ++n) {
-      for (int64_t i = 0; i < inner(); ++i) sum.add(read(0, (n * shape(0)[1] + index) * inner() + i));
+      for (int64_t i = 0; i < inner(); ++i) {
+        sum.add_product(read(0, (n * shape(0)[1] + index) * inner() + i), {1, 1, 0});
+      }
     }
     return sum.result();
   }
@@ -172,7 +214,7 @@ struct ElementEvaluator::Overloads {
     const Shape& w = shape(1);
     const auto [n, k, oh, ow] = split(index, y);
     const int64_t first_channel = k / (w[0] / kind.groups) * w[1];
-    Accumulator sum;
+    Contraction sum(self.program_.precision);
     for (int64_t c = 0; c < w[1]; ++c) {
       for (int64_t i = 0; i < w[2]; ++i) {
         for (int64_t j = 0; j < w[3]; ++j) {
@@ -191,7 +233,7 @@ struct ElementEvaluator::Overloads {
     const auto [n, channel, ih, iw] = split(index, y);
     const int64_t group_outputs = w[0] / kind.conv.groups;
     const int64_t first_output = channel / w[1] * group_outputs;
-    Accumulator sum;
+    Contraction sum(self.program_.precision);
     for (int64_t i = 0; i < w[2]; ++i) {
       for (int64_t j = 0; j < w[3]; ++j) {
         const int64_t oh = tap_output(kind.conv.window, 0, ih, i, dy[2]);
@@ -209,7 +251,7 @@ struct ElementEvaluator::Overloads {
     const Shape& x = shape(1);
     const auto [k, c, i, j] = split(index, y);
     const int64_t channel = k / (y[0] / kind.conv.groups) * y[1] + c;
-    Accumulator sum;
+    Contraction sum(self.program_.precision);
     for (int64_t n = 0; n < dy[0]; ++n) {
       for (int64_t oh = 0; oh < dy[2]; ++oh) {
         for (int64_t ow = 0; ow < dy[3]; ++ow) {
@@ -334,6 +376,7 @@ struct ElementEvaluator::Overloads {
     return sum.result();
   }
   Element operator()(const Reshape&) const { return read(0, index); }
+  Element operator()(const Convert&) const { return read(0, index); }
 
   // A row's softmax: exp's relative error grows with its argument.
   Element operator()(const SoftmaxCrossEntropy&) const {
@@ -419,7 +462,7 @@ int64_t ElementEvaluator::work(int op, size_t output) const {
       that.kind);
   int64_t all = own;
   for (const TensorId id : that.inputs) {
-    if (!plan_.materialised(id) && program_.tensor(id).producer >= 0) all += work(program_.tensor(id).producer, 0);
+    if (is_absent(id) && program_.tensor(id).producer >= 0) all += work(program_.tensor(id).producer, 0);
   }
   return all;
 }

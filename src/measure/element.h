@@ -4,6 +4,7 @@
 #pragma once
 
 #include <map>
+#include <span>
 #include <vector>
 
 #include "backends/backend.h"
@@ -11,37 +12,43 @@
 namespace triphase {
 
 // An element's value, and what bounds the error of computing it in single precision: the sum of the magnitudes of its
-// terms, and how many roundings enter.
+// terms, how many roundings enter, and how far coarser roundings may have moved it.
 struct Element {
   double value = 0;
   double magnitude = 0;
   double roundings = 0;
+  double coarse = 0;
 
+  // The error that computing in single precision and keeping the result as `dtype` may make.
+  //
   // The error that single precision may make with overwhelming probability: for n roundings that are independent and of
   // mean zero, |error| <= λ √n u Σ|terms| fails with probability below 2 exp(-λ²/2), here 3e-14 (Higham and Mary, A New
   // Approach to Probabilistic Rounding Error Analysis, 2019). The worst case n u Σ|terms| would hide gross errors at n
   // = 1e5.
-  double bound() const;
+  double bound(DType dtype) const;
 };
 
 class ElementEvaluator {
  public:
-  ElementEvaluator(const StepProgram& program, const Plan& plan) : program_(program), plan_(plan) {}
+  ElementEvaluator(const StepProgram& program, const Plan& plan)
+      : program_(program), plan_(plan), runs_next_(program.ops.size()) {}
+
+  // These ops are to run next, together: what they write is not in memory yet.
+  void before(std::span<const int> ops);
 
   // Element `index` (row-major) of output `output` of op number `op`, from the op's inputs as they are in memory now;
-  // inputs that fusion keeps out of memory are recomputed in turn.
+  // inputs that fusion keeps out of memory, and those that the ops to run next write, are recomputed in turn.
   Element evaluate(int op, size_t output, int64_t index);
 
   // How many elements evaluate() reads.
   int64_t work(int op, size_t output) const;
 
-  // Forget sums over channels: inputs have changed.
-  void forget() { channel_sums_.clear(); }
-
  private:
   struct Overloads;
 
   Element read(TensorId id, int64_t index);
+  // Whether a tensor's elements have to be recomputed.
+  bool is_absent(TensorId id) const;
   const Op& op_at(int op) const { return program_.ops[static_cast<size_t>(op)]; }
   const Shape& shape(TensorId id) const { return program_.tensor(id).type.shape; }
 
@@ -53,6 +60,7 @@ class ElementEvaluator {
 
   const StepProgram& program_;
   const Plan& plan_;
+  std::vector<char> runs_next_;  // by op
   std::map<std::pair<int, int64_t>, ChannelSums> channel_sums_;
 };
 

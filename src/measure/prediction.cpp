@@ -56,7 +56,7 @@ Operands operands_of(const StepProgram& program, const Group& group, const Memor
     }
     for (const TensorId id : op.outputs) {
       const Tensor& tensor = program.tensor(id);
-      const bool passed_on = !tensor.readers.empty() &&
+      const bool passed_on = !tensor.readers.empty() && memories.of(id) == storage_of(program, id) &&
                              std::ranges::all_of(tensor.readers, [&](int reader) { return inside.contains(reader); });
       if (!passed_on) result.writes.insert(memories.of(id));
     }
@@ -148,9 +148,10 @@ Demand demand_of(const StepProgram& program, const Group& group, const std::vect
   const bool update = op.phase == Phase::kUpdate;
   const bool contracts = total.flop > 0 && !update;
   const char* peak = convolution_of(op.kind) ? "convolution" : "gemm";
+  const std::string dtype(to_string(contracts ? program.precision : Precision::kF32));
+  const double flop_per_s = machine.flop_per_s(peak, dtype).value_or(*machine.flop_per_s(peak, "f32"));
   Demand demand{op.layer, op.phase, family_of(program, group), 0, {}, 0, {}};
-  demand.flop_s =
-      static_cast<double>(contracts ? total.flop_unpadded : total.flop_executed) / *machine.flop_per_s(peak, "f32");
+  demand.flop_s = static_cast<double>(contracts ? total.flop_unpadded : total.flop_executed) / flop_per_s;
   double start_s = 0;
   for (const Access& access : accesses) {
     const char* kernel = update ? "update" : !access.write ? "read" : streams(group) ? "stream" : "write";

@@ -41,7 +41,7 @@ std::string describe_fault(const StepProgram& program, const Expectation& expect
   return program.layers[static_cast<size_t>(op.layer)].name + ": " + std::string(name_of(op.kind)) + " wrote " +
          std::to_string(found) + " to element " + std::to_string(expected.index) + " of " +
          program.tensor(expected.tensor).name + " where float64 has " + std::to_string(expected.element.value) +
-         " (bound " + std::to_string(expected.element.bound()) + ")";
+         " (bound " + std::to_string(expected.element.bound(program.tensor(expected.tensor).type.dtype)) + ")";
 }
 
 // Watches one step: before each group it recomputes what the group should write, after it compares.
@@ -52,8 +52,9 @@ class Checker {
 
   void before(int group) {
     expectations_.clear();
-    evaluator_.forget();
-    for (const int op : plan_.groups()[static_cast<size_t>(group)].ops) {
+    const std::vector<int>& ops = plan_.groups()[static_cast<size_t>(group)].ops;
+    evaluator_.before(ops);
+    for (const int op : ops) {
       const std::vector<TensorId>& outputs = program_.ops[static_cast<size_t>(op)].outputs;
       for (size_t o = 0; o < outputs.size(); ++o) {
         if (!plan_.materialised(outputs[o])) continue;
@@ -70,7 +71,8 @@ class Checker {
   void after(int group, Verification& result) {
     for (const Expectation& expected : expectations_) {
       const double found = plan_.read(expected.tensor, expected.index);
-      const double error = std::abs(found - expected.element.value) / expected.element.bound();
+      const double error = std::abs(found - expected.element.value) /
+                           expected.element.bound(program_.tensor(expected.tensor).type.dtype);
       if (!(error <= result.max_error_over_bound)) result.max_error_over_bound = error;
       if (!(error <= 1) && result.failure.empty()) result.failure = describe_fault(program_, expected, found);
       note_gradient(expected, found);

@@ -146,6 +146,7 @@ struct FlopOf {
     const int64_t flop = checked_mul(flop_per_parameter(op.optimizer), elements(in[0]));
     return {flop, flop, flop};
   }
+  Flop operator()(const Convert&) const { return {}; }
 };
 
 int64_t traffic(const OpKind& kind, const Types& inputs, const Types& outputs) {

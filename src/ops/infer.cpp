@@ -26,10 +26,17 @@ void require_same_shape(const TensorType& a, const TensorType& b) {
   require(a.shape == b.shape, "expected equal shapes, found " + to_string(a.shape) + " and " + to_string(b.shape));
 }
 
-TensorType f32(Shape shape) {
-  element_count(shape);  // refuses what overflows
-  return {std::move(shape), DType::kF32};
+void require_same_dtype(const TensorType& a, const TensorType& b) {
+  require(a.dtype == b.dtype, "expected operands of one type, found " + std::string(to_string(a.dtype)) + " and " +
+                                  std::string(to_string(b.dtype)));
 }
+
+TensorType typed(Shape shape, DType dtype) {
+  element_count(shape);  // refuses what overflows
+  return {std::move(shape), dtype};
+}
+
+TensorType f32(Shape shape) { return typed(std::move(shape), DType::kF32); }
 
 Shape pooled(const Window& window, const Shape& x) {
   const int64_t height = window_output(window, 0, x[2]);
@@ -41,6 +48,9 @@ Shape pooled(const Window& window, const Shape& x) {
 struct Infer {
   const Types& in;
 
+  // Results are kept as the first operand is, unless an op says otherwise.
+  TensorType like_first(Shape shape) const { return typed(std::move(shape), in[0].dtype); }
+
   Types operator()(const MatMul& op) const {
     require_operands(in, 2);
     require_rank(in[0], 2);
@@ -49,18 +59,20 @@ struct Infer {
     const Shape& b = in[1].shape;
     require(a[op.transpose_a ? 0 : 1] == b[op.transpose_b ? 1 : 0],
             "expected one contracted extent, found shapes " + to_string(a) + " and " + to_string(b));
-    return {f32({a[op.transpose_a ? 1 : 0], b[op.transpose_b ? 0 : 1]})};
+    require_same_dtype(in[0], in[1]);
+    return {like_first({a[op.transpose_a ? 1 : 0], b[op.transpose_b ? 0 : 1]})};
   }
   Types operator()(const AddBias&) const {
     require_operands(in, 2);
     require(in[0].shape.size() >= 2 && in[1].shape == Shape{in[0].shape[1]},
             "expected a bias per channel, found shapes " + to_string(in[0].shape) + " and " + to_string(in[1].shape));
+    require_same_dtype(in[0], in[1]);
     return {in[0]};
   }
   Types operator()(const BiasGradient&) const {
     require_operands(in, 1);
     require(in[0].shape.size() >= 2, "expected a batch of channels, found shape " + to_string(in[0].shape));
-    return {f32({in[0].shape[1]})};
+    return {like_first({in[0].shape[1]})};
   }
   Types operator()(const Conv2d& op) const {
     require_operands(in, 2);
@@ -70,16 +82,19 @@ struct Infer {
     const Shape& w = in[1].shape;
     require(x[1] == checked_mul(w[1], op.groups) && w[0] % op.groups == 0,
             "expected channels divided by groups, found shapes " + to_string(x) + " and " + to_string(w));
+    require_same_dtype(in[0], in[1]);
     const Shape y = pooled(op.window, x);
-    return {f32({x[0], w[0], y[2], y[3]})};
+    return {like_first({x[0], w[0], y[2], y[3]})};
   }
   Types operator()(const Conv2dBackwardData& op) const {
     require_operands(in, 2);
-    return {f32(op.x_shape)};
+    require_same_dtype(in[0], in[1]);
+    return {like_first(op.x_shape)};
   }
   Types operator()(const Conv2dBackwardWeights& op) const {
     require_operands(in, 2);
-    return {f32(op.w_shape)};
+    require_same_dtype(in[0], in[1]);
+    return {like_first(op.w_shape)};
   }
   Types operator()(const Relu&) const {
     require_operands(in, 1);
@@ -88,6 +103,7 @@ struct Infer {
   Types operator()(const ReluBackward&) const {
     require_operands(in, 2);
     require_same_shape(in[0], in[1]);
+    require_same_dtype(in[0], in[1]);
     return {in[0]};
   }
   Types operator()(const MaxPool2d& op) const {
@@ -95,21 +111,21 @@ struct Infer {
     require_rank(in[0], 4);
     const Shape y = pooled(op.window, in[0].shape);
     const bool narrow = checked_mul(op.window.kernel[0], op.window.kernel[1]) <= 256;
-    return {f32(y), {y, narrow ? DType::kU8 : DType::kS32}};
+    return {like_first(y), {y, narrow ? DType::kU8 : DType::kS32}};
   }
   Types operator()(const MaxPool2dBackward& op) const {
     require_operands(in, 2);
     require_same_shape(in[0], in[1]);
-    return {f32(op.x_shape)};
+    return {like_first(op.x_shape)};
   }
   Types operator()(const AvgPool2d& op) const {
     require_operands(in, 1);
     require_rank(in[0], 4);
-    return {f32(pooled(op.window, in[0].shape))};
+    return {like_first(pooled(op.window, in[0].shape))};
   }
   Types operator()(const AvgPool2dBackward& op) const {
     require_operands(in, 1);
-    return {f32(op.x_shape)};
+    return {like_first(op.x_shape)};
   }
   Types operator()(const BatchNorm2d&) const {
     require_operands(in, 3);
@@ -121,6 +137,7 @@ struct Infer {
   Types operator()(const BatchNorm2dBackward& op) const {
     require_operands(in, 5);
     require_same_shape(in[0], in[1]);
+    require_same_dtype(in[0], in[1]);
     Types out = {in[2], in[2]};
     if (op.data_gradient) out.push_back(in[1]);
     return out;
@@ -132,6 +149,7 @@ struct Infer {
   Types operator()(const Add&) const {
     require_operands(in, 2);
     require_same_shape(in[0], in[1]);
+    require_same_dtype(in[0], in[1]);
     return {in[0]};
   }
   Types operator()(const Reshape& op) const {
@@ -165,6 +183,10 @@ struct Infer {
     for (const TensorType& type : out) require_same_shape(type, in[1]);
     return out;
   }
+  Types operator()(const Convert& op) const {
+    require_operands(in, 1);
+    return {{in[0].shape, op.to}};
+  }
 };
 
 }  // namespace
@@ -197,7 +219,8 @@ std::string_view name_of(const OpKind& kind) {
                                          "softmax_cross_entropy_backward",
                                          "mean_square",
                                          "mean_square_backward",
-                                         "update"};
+                                         "update",
+                                         "convert"};
   static_assert(std::size(kNames) == std::variant_size_v<OpKind>);
   return kNames[kind.index()];
 }

@@ -3,6 +3,7 @@
 // tensors of a StepProgram. Gradients are written with "=". An op knows no layer and no backend.
 //
 // Here stand what each op computes and the order of its operands; infer() gives the outputs' types, cost() its FLOP.
+// Whatever the types that tensors are kept in, ops compute in f32 and round what they write.
 #pragma once
 
 #include <array>
@@ -143,10 +144,15 @@ struct Update {
   Optimizer optimizer;
 };
 
+// y = x, rounded to another type.   (x) -> y
+struct Convert {
+  DType to = DType::kF32;
+};
+
 using OpKind = std::variant<MatMul, AddBias, BiasGradient, Conv2d, Conv2dBackwardData, Conv2dBackwardWeights, Relu,
                             ReluBackward, MaxPool2d, MaxPool2dBackward, AvgPool2d, AvgPool2dBackward, BatchNorm2d,
                             BatchNorm2dBackward, RunningStatistics, Add, Reshape, SoftmaxCrossEntropy,
-                            SoftmaxCrossEntropyBackward, MeanSquare, MeanSquareBackward, Update>;
+                            SoftmaxCrossEntropyBackward, MeanSquare, MeanSquareBackward, Update, Convert>;
 
 // "matmul", "conv2d_backward_data" ...
 std::string_view name_of(const OpKind& kind);

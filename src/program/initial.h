@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a step starts from: any element of any given tensor, by its name, the seed and its index alone, so that every
-// backend, layout, thread count and program sees the same values.
+// backend, layout, thread count and program sees the same values, rounded to the type that it keeps them in.
 #pragma once
 
 #include <optional>
@@ -15,7 +15,8 @@ namespace triphase {
 class InitialValues {
  public:
   InitialValues(const StepProgram& program, TensorId id, uint64_t seed)
-      : tensor_(program.tensor(id)), stream_(random_stream(tensor_.name, seed)) {
+      : tensor_(program.tensor(program.tensor(id).master == kNoTensor ? id : program.tensor(id).master)),
+        stream_(random_stream(tensor_.name, seed)) {
     if (tensor_.role == Role::kTarget) {
       for (const int reader : tensor_.readers) {
         const Op& op = program.ops[static_cast<size_t>(reader)];

@@ -26,6 +26,7 @@ class Extractor {
     kernel_.phase = op_at(ops.front()).phase;
     StepProgram& to = kernel_.program;
     to.batch = 1;
+    to.precision = from.precision;
     to.layers = {{"kernel", "kernel", false}};
     if (std::ranges::any_of(ops, [&](int op) { return std::holds_alternative<Update>(op_at(op).kind); })) {
       to.optimizer = from.optimizer;
@@ -92,9 +93,10 @@ class Extractor {
     const Tensor& old = from_.tensor(op.inputs[input]);
     const Shape& shape = old.type.shape;
     const std::string name = numbered("in");
-    if (old.role == Role::kParameter) {
+    if (old.role == Role::kParameter || old.role == Role::kCopy) {
       const int64_t fan_in = shape.size() > 1 ? element_count(shape) / shape[0] : 1;
-      return add(name, old.type, old.role, {Init::Kind::kTruncatedNormal, 1 / std::sqrt(static_cast<double>(fan_in))});
+      return add(name, old.type, Role::kParameter,
+                 {Init::Kind::kTruncatedNormal, 1 / std::sqrt(static_cast<double>(fan_in))});
     }
     if (old.role != Role::kValue && old.role != Role::kGradient) return add(name, old.type, old.role, old.init);
     if (!reads_moments(op.kind, input)) return add(name, old.type, Role::kInput);
@@ -146,9 +148,14 @@ std::string extents(const auto& shape) {
   return text.empty() ? "scalar" : text;
 }
 
+// With "f32" where an operand is kept wider than the step's precision says.
 std::string extents_of(const Kernel& kernel, const std::vector<TensorId>& ids) {
   std::string text;
-  for (const TensorId id : ids) text += (text.empty() ? "" : ",") + extents(kernel.program.tensor(id).type.shape);
+  for (const TensorId id : ids) {
+    const TensorType& type = kernel.program.tensor(id).type;
+    const bool wider = type.dtype == DType::kF32 && is_narrow(dtype_of(kernel.program.precision));
+    text += (text.empty() ? "" : ",") + extents(type.shape) + (wider ? ":f32" : "");
+  }
   return text;
 }
 

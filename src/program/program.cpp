@@ -32,12 +32,16 @@ TensorId storage_of(const StepProgram& program, TensorId id) {
 Memory logical_memory(const StepProgram& program) {
   Memory memory;
   const auto add = [](int64_t& sum, const TensorType& type) { sum = checked_add(sum, size_in_bytes(type)); };
+  std::set<TensorId> has_copy;
+  for (const Tensor& tensor : program.tensors) has_copy.insert(tensor.master);
   std::set<TensorId> kept;
   for (TensorId id = 0; id < static_cast<TensorId>(program.tensors.size()); ++id) {
     const Tensor& tensor = program.tensor(id);
     const bool given = tensor.producer < 0;
-    if (given && tensor.role == Role::kParameter)
-      add(memory.parameters, tensor.type), add(memory.gradients, tensor.type);
+    if (given && (tensor.role == Role::kParameter || tensor.role == Role::kCopy)) {
+      add(memory.parameters, tensor.type);
+      if (!has_copy.contains(id)) add(memory.gradients, tensor.type);  // of the copy, where there is one
+    }
     if (given && tensor.role == Role::kState) add(memory.optimizer_state, tensor.type);
     if (given && tensor.role == Role::kStatistic) add(memory.statistics, tensor.type);
     if (tensor.role == Role::kInput || tensor.role == Role::kTarget) add(memory.input, tensor.type);

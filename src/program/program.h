@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/phase.h"
+#include "core/precision.h"
 #include "ops/cost.h"
 #include "ops/ops.h"
 
@@ -22,6 +23,7 @@ enum class Role {
   kInput,      // the batch's data, given
   kTarget,     // its labels, given
   kParameter,  // learnt; replaced by its update
+  kCopy,       // a parameter as layers read it in a narrower type; replaced after its update
   kState,      // an optimizer's, beside a parameter; replaced by its update
   kStatistic,  // running, of batch normalisation
   kScalars,    // an optimizer's numbers of this step, given
@@ -39,10 +41,11 @@ struct Tensor {
   std::string name;  // unique: "fc1.weight", "fc1.weight.gradient", "relu1"
   TensorType type;
   Role role = Role::kValue;
-  Init init;                  // of parameters, states and statistics
-  int producer = -1;          // index of the op that writes it; -1 where it is given
-  TensorId next = kNoTensor;  // what the step replaces it with
-  std::vector<int> readers;   // indices of the ops that read it, ascending
+  Init init;                    // of parameters, states and statistics
+  int producer = -1;            // index of the op that writes it; -1 where it is given
+  TensorId next = kNoTensor;    // what the step replaces it with
+  TensorId master = kNoTensor;  // of a copy: the parameter that it is rounded from
+  std::vector<int> readers;     // indices of the ops that read it, ascending
 };
 
 struct Op {
@@ -69,6 +72,7 @@ struct StepProgram {
   TensorId scalars = kNoTensor;
   TensorId loss = kNoTensor;
   Optimizer optimizer;
+  Precision precision = Precision::kF32;
 
   const Tensor& tensor(TensorId id) const { return tensors[static_cast<size_t>(id)]; }
   Tensor& tensor(TensorId id) { return tensors[static_cast<size_t>(id)]; }
@@ -83,7 +87,8 @@ Cost cost(const StepProgram& program, const Op& op);
 // The tensor whose elements these are under another shape: through every Reshape up to what was computed or given.
 TensorId storage_of(const StepProgram& program, TensorId id);
 
-// Logical memory. Activations are the tensors kept from the forward phase for a later one, each storage once.
+// Logical memory. Parameters are counted with their copies, a gradient by its own type. Activations are the tensors
+// kept from the forward phase for a later one, each storage once.
 struct Memory {
   int64_t parameters = 0;
   int64_t gradients = 0;

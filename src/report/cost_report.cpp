@@ -46,7 +46,7 @@ Json cost_json(const Network& network, const StepProgram& program) {
           {"model", network.spec},
           {"model_parameters", network.parameters},
           {"batch", program.batch},
-          {"dtype", "f32"},
+          {"dtype", to_string(program.precision)},
           {"optimizer", name_of(program.optimizer)},
           {"parameters", parameter_count(program)},
           {"first_layer_share", first_layer_share(program, sums)},
@@ -72,9 +72,9 @@ Json cost_json(const Network& network, const StepProgram& program) {
 std::string cost_table(const Network& network, const StepProgram& program) {
   const Totals sums = totals(program);
   const Memory held = logical_memory(program);
-  std::string text = network.spec + ", batch " + std::to_string(program.batch) + ", f32, " +
-                     std::string(name_of(program.optimizer)) + ": " + std::to_string(parameter_count(program)) +
-                     " parameters\n\n";
+  std::string text = network.spec + ", batch " + std::to_string(program.batch) + ", " +
+                     std::string(to_string(program.precision)) + ", " + std::string(name_of(program.optimizer)) + ": " +
+                     std::to_string(parameter_count(program)) + " parameters\n\n";
   Table table({"layer", "kind", "phase", "FLOP", "FLOP unpadded", "FLOP executed", "traffic"});
   for (size_t i = 0; i < program.layers.size(); ++i) {
     add_rows(table, program.layers[i].name, program.layers[i].kind, sums.layers[i]);

@@ -9,6 +9,7 @@
 #include "backends/reference/interpreter.h"
 #include "networks.h"
 #include "program/initial.h"
+#include "program/precision.h"
 
 namespace triphase {
 namespace {
@@ -40,8 +41,8 @@ TEST(Counting, executed_flop_of_every_op_and_optimizer_is_what_the_reference_exe
     for (const std::string& optimizer : optimizer_names()) {
       expect_counts_match(lower(network_from(named.json), 3, optimizer_named(optimizer)), seen);
     }
+    expect_counts_match(with_precision(lower(network_from(named.json), 3, Sgd{}), Precision::kBF16), seen);
   }
-  // All 22 kinds of op occur, add_bias and bias_gradient among them.
   EXPECT_EQ(seen.size(), std::variant_size_v<OpKind>);
 }
 

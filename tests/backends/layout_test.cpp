@@ -157,7 +157,7 @@ TEST(Layout, bytes_follow_the_element_type) {
 }
 
 TEST(Layout, column_major_puts_rows_side_by_side) {
-  const Layout layout(column_major({3, 5}));
+  const Layout layout(column_major({{3, 5}}));
   for (int64_t r = 0; r < 3; ++r) {
     for (int64_t c = 0; c < 5; ++c) EXPECT_EQ(layout.offset(r * 5 + c), c * 3 + r);
   }

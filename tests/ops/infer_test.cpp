@@ -17,6 +17,7 @@ using Types = std::vector<TensorType>;
 TensorType f32(Shape shape) { return {std::move(shape), DType::kF32}; }
 TensorType s32(Shape shape) { return {std::move(shape), DType::kS32}; }
 TensorType u8(Shape shape) { return {std::move(shape), DType::kU8}; }
+TensorType bf16(Shape shape) { return {std::move(shape), DType::kBF16}; }
 
 constexpr Window kSame = {.kernel = {3, 3}, .padding = {1, 1}};
 constexpr Window kHalf = {.kernel = {2, 2}, .stride = {2, 2}};
@@ -67,6 +68,21 @@ const std::vector<Inference>& inferences() {
       {Update{Sgd{}}, {f32({5, 3}), f32({5, 3}), f32({1})}, {f32({5, 3})}},
       {Update{Momentum{}}, {f32({5}), f32({5}), f32({1}), f32({5})}, {f32({5}), f32({5})}},
       {Update{Adam{}}, {f32({5}), f32({5}), f32({2}), f32({5}), f32({5})}, {f32({5}), f32({5}), f32({5})}},
+      {Convert{DType::kBF16}, {f32({5, 3})}, {bf16({5, 3})}},
+      {MatMul{}, {bf16({2, 3}), bf16({3, 5})}, {bf16({2, 5})}},
+      {AddBias{}, {bf16({2, 3}), bf16({3})}, {bf16({2, 3})}},
+      {BiasGradient{}, {bf16({2, 3})}, {bf16({3})}},
+      {Conv2d{kSame}, {bf16({2, 3, 8, 9}), bf16({4, 3, 3, 3})}, {bf16({2, 4, 8, 9})}},
+      {Conv2dBackwardWeights{{kSame}, {4, 3, 3, 3}}, {bf16({2, 4, 8, 9}), bf16({2, 3, 8, 9})}, {bf16({4, 3, 3, 3})}},
+      {MaxPool2d{kHalf}, {bf16({2, 3, 8, 9})}, {bf16({2, 3, 4, 4}), u8({2, 3, 4, 4})}},
+      {MaxPool2dBackward{kHalf, {2, 3, 8, 9}}, {bf16({2, 3, 4, 4}), u8({2, 3, 4, 4})}, {bf16({2, 3, 8, 9})}},
+      {BatchNorm2d{}, {bf16({2, 3, 4, 5}), f32({3}), f32({3})}, {bf16({2, 3, 4, 5}), f32({3}), f32({3})}},
+      {BatchNorm2dBackward{},
+       {bf16({2, 3, 4, 5}), bf16({2, 3, 4, 5}), f32({3}), f32({3}), f32({3})},
+       {f32({3}), f32({3}), bf16({2, 3, 4, 5})}},
+      {SoftmaxCrossEntropy{}, {bf16({2, 10}), s32({2})}, {f32({}), bf16({2, 10})}},
+      {MeanSquare{}, {bf16({2, 3})}, {f32({})}},
+      {Update{Momentum{}}, {f32({5}), bf16({5}), f32({1}), f32({5})}, {f32({5}), f32({5})}},
   };
   return table;
 }
@@ -130,6 +146,10 @@ TEST(Infer, what_does_not_fit_is_refused_with_the_shapes_found) {
       {BatchNorm2d{}, {f32({2, 3, 4, 5}), f32({3}), f32({2})}, "expected gamma and beta per channel"},
       {BatchNorm2d{}, {f32({2, 3}), f32({3}), f32({3})}, "expected a tensor of rank 4"},
       {Add{}, {f32({2, 3}), f32({2, 4})}, "expected equal shapes"},
+      {Add{}, {f32({2, 3}), bf16({2, 3})}, "expected operands of one type, found f32 and bf16"},
+      {MatMul{}, {bf16({2, 3}), f32({3, 5})}, "expected operands of one type, found bf16 and f32"},
+      {AddBias{}, {bf16({2, 3}), f32({3})}, "expected operands of one type"},
+      {Conv2d{kSame}, {bf16({2, 3, 8, 8}), f32({4, 3, 3, 3})}, "expected operands of one type"},
       {Reshape{{7}}, {f32({2, 3})}, "expected as many elements as [2, 3], found [7]"},
       {SoftmaxCrossEntropy{}, {f32({2, 10}), s32({3})}, "expected one target a row"},
       {SoftmaxCrossEntropy{}, {f32({2, 10, 1}), s32({2})}, "expected a tensor of rank 2"},

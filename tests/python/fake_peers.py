@@ -3,12 +3,13 @@
 
 A folder of small programs (triphase_cost, triphase_steps, onednn_layers and an interpreter with
 PyTorch), which call this file again. Times are exact: the peers take
-SLOWER[backend] times as long as ours in every phase. `fake.json` in the folder makes them fail:
+SLOWER[backend] times as long as ours in every phase, and on a GPU their step LAUNCHING times as
+long as its phases. `fake.json` in the folder makes them fail:
 
     {"cost": "line to stderr"}              triphase_cost refuses
     {"steps": "skip" | "fail" | "die"}      triphase_steps has no memory, finds an error, crashes
     {"layers": "skip" | "die"}              onednn_layers has no memory, crashes
-    {"torch": "missing" | "broken"}         the interpreter has no torch, or cannot start it
+    {"torch": "missing" | "broken" | "no GPU"}  the interpreter's torch, or that it finds no GPU
     {"worker": {"compiled": ANSWER}}        what a worker says instead, by `which`; "die" kills it
     {"hang": true}                          a worker writes `started` and waits
 """
@@ -30,6 +31,7 @@ import fake_steps  # noqa: E402
 
 SLOWER = {"eager": 2.0, "channels_last": 1.5, "compiled": 4.0}
 TUNED = 0.5  # of that
+LAUNCHING = 1.25
 ALONE = 0.25  # of our layers' times: what onednn_layers says
 KNOWN = ("LinearNet", "OneNet", "ConvNet", "DeeperConvNet:depth=10")
 
@@ -46,7 +48,7 @@ def install(folder: Path, **faults: Any) -> Path:
     return folder
 
 
-def cost(model: str, batch: int) -> dict[str, Any]:
+def cost(model: str, batch: int, dtype: str = "f32") -> dict[str, Any]:
     """What triphase_cost says of a network of fake_steps."""
     rows = fake_steps.case_rows(model, batch, samples=1, intervals=False)
     counts = ("flop", "flop_unpadded", "flop_executed", "traffic_bytes")
@@ -72,7 +74,7 @@ def cost(model: str, batch: int) -> dict[str, Any]:
     memory = dict.fromkeys(("parameters", "gradients", "optimizer_state", "activations"), 1)
     return {
         "schema": 1, "model": model, "model_parameters": step["model_parameters"], "batch": batch,
-        "dtype": "f32", "optimizer": "sgd", "parameters": step["parameter_count"],
+        "dtype": dtype, "optimizer": "sgd", "parameters": step["parameter_count"],
         "first_layer_share": step["first_layer_share"], "layers": layers, "totals": totals,
         "ratio": ratio, "memory_bytes": memory | {"total": 4},
     }  # fmt: skip
@@ -91,23 +93,24 @@ def cost_program(faults: dict[str, Any], arguments: list[str]) -> int:
         reason = faults.get("cost", f"no model '{asked['model']}'")
         print(f"triphase_cost: {reason}", file=sys.stderr)
         return 2
-    print(json.dumps(cost(asked["model"], int(asked["batch"]))))
+    print(json.dumps(cost(asked["model"], int(asked["batch"]), asked["dtype"])))
     return 0
 
 
 def steps_program(faults: dict[str, Any], arguments: list[str]) -> int:
     asked = flags(arguments)
     model, batch = asked["model"], int(asked["batch"])
+    how = {"backend": asked["backend"], "dtype": asked["dtype"]}
     match faults.get("steps"):
         case "die":
             print("terminate called", file=sys.stderr)
             os.kill(os.getpid(), signal.SIGKILL)
         case "skip":
-            rows = fake_steps.skipped_rows(model, batch, "needs 9 GiB")
+            rows = fake_steps.skipped_rows(model, batch, "needs 9 GiB", **how)
         case "fail":
-            rows = fake_steps.skipped_rows(model, batch, "fc1 is wrong", status="failed")
+            rows = fake_steps.skipped_rows(model, batch, "fc1 is wrong", status="failed", **how)
         case _:
-            rows = fake_steps.case_rows(model, batch, samples=8, noise=0)
+            rows = fake_steps.case_rows(model, batch, samples=8, noise=0, **how)
             if asked["verify"] == "off":
                 rows = [row | {"status": "unverified", "reason": "--verify=off"} for row in rows]
     Path(asked["benchmark_out"]).write_text(json.dumps(fake_steps.document(rows)))
@@ -141,13 +144,19 @@ def layers_program(faults: dict[str, Any], arguments: list[str]) -> int:
 
 def python_program(folder: Path, faults: dict[str, Any], arguments: list[str]) -> int:
     assert arguments[:2] == ["-m", "triphase.peers_worker"], arguments
-    if len(arguments) == 2:
-        torch = faults.get("torch")
-        if torch == "broken":
-            print("Illegal instruction", file=sys.stderr)
-            return 3
-        missing = {"missing": "No module named 'torch'"}
-        print(json.dumps(missing if torch else {"versions": {"torch": "9.9"}}))
+    if len(arguments) == 3:
+        gpu = {"torch_gpu": "Made-up GPU"} if arguments[2] == "cuda" else {}
+        match faults.get("torch"):
+            case "broken":
+                print("Illegal instruction", file=sys.stderr)
+                return 3
+            case "missing":
+                answer = {"missing": "no PyTorch (No module named 'torch')"}
+            case "no GPU":
+                answer = {"missing": "PyTorch 9.9, which finds no GPU"}
+            case _:
+                answer = {"versions": {"torch": "9.9"} | gpu}
+        print(json.dumps(answer))
         return 0
     request, result = map(Path, arguments[2:])
     asked = json.loads(request.read_text())
@@ -156,14 +165,16 @@ def python_program(folder: Path, faults: dict[str, Any], arguments: list[str]) -
         time.sleep(60)
     which = "compiled" if asked["compiled"] else "eager"
     which = "channels_last" if asked["channels_last"] else which
-    tuned = os.environ.get("MALLOC_TOP_PAD_") == "268435456"
+    on_gpu = asked["device"] == "cuda"
+    allocator = os.environ.get("MALLOC_TOP_PAD_") == "268435456"
+    assert allocator == (asked["tuned"] and not on_gpu)
     answer = faults.get("worker", {}).get(which)
     if answer == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if answer is None:
         model = next(m for m in KNOWN if m.partition(":")[0] == Path(asked["file"]).stem)
         rows = fake_steps.case_rows(model, asked["batch"], samples=8, noise=0)
-        factor = SLOWER[which] * (TUNED if tuned else 1)
+        factor = SLOWER[which] * (TUNED if asked["tuned"] else 1)
         phases = {
             row["phase"]: [factor * s for s in row["samples_s"]]
             for row in rows
@@ -173,6 +184,9 @@ def python_program(folder: Path, faults: dict[str, Any], arguments: list[str]) -
             "status": "unverified", "phases": phases, "setup_s": 0.1, "cpu_share": 1.5,
             "warmup_steps": 3, "involuntary_switches_per_s": 0.0,
         }  # fmt: skip
+        if on_gpu:
+            phases["step"] = [LAUNCHING * sum(s) for s in zip(*phases.values(), strict=True)]
+            answer["runs_per_sample"] = 7
     result.write_text(json.dumps(answer))
     return 0
 

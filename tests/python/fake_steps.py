@@ -134,6 +134,7 @@ def case_rows(
     optimizer: str = "sgd",
     *,
     backend: str = "onednn",
+    dtype: str = "f32",
     samples: int = 30,
     noise: float = 0.02,
     intervals: bool = True,
@@ -144,7 +145,7 @@ def case_rows(
     """The rows of one case that ran: its phases, `backward`, `step`, and its layers' phases."""
     layers = network(model)
     first = next(layer.name for layer in layers if layer.weights)
-    base = _identity(model, batch, optimizer, backend)
+    base = _identity(model, batch, optimizer, backend, dtype)
     random_ = random.Random(f"{seed}/{model}/{batch}/{optimizer}/{backend}")
     wobble = [math.exp(random_.gauss(0, noise)) for _ in range(samples)]
 
@@ -253,9 +254,10 @@ def skipped_rows(
     status: str = "skipped",
     optimizer: str = "sgd",
     backend: str = "onednn",
+    dtype: str = "f32",
 ) -> list[Row]:
     """A case that did not run: its step row says why."""
-    row = _identity(model, batch, optimizer, backend)
+    row = _identity(model, batch, optimizer, backend, dtype)
     row |= {
         "name": f"{row['run_name']}/step/real_time",
         "phase": "step",
@@ -272,15 +274,15 @@ def skipped_rows(
     return [row]
 
 
-def _identity(model: str, batch: int, optimizer: str, backend: str) -> Row:
+def _identity(model: str, batch: int, optimizer: str, backend: str, dtype: str) -> Row:
     name, _, value = model.partition(":")
     key, _, number = value.partition("=")
     return {
-        "run_name": f"{model}/batch:{batch}/dtype:f32/optimizer:{optimizer}/backend:{backend}",
+        "run_name": f"{model}/batch:{batch}/dtype:{dtype}/optimizer:{optimizer}/backend:{backend}",
         "run_type": "iteration", "repetitions": 1, "repetition_index": 0, "threads": 2,
         "time_unit": "ns", "model": model, "model_name": name,
         "model_parameters": {key: int(number)} if key else {},
-        "batch": batch, "dtype": "f32", "optimizer": optimizer, "backend": backend, "status": "ok",
+        "batch": batch, "dtype": dtype, "optimizer": optimizer, "backend": backend, "status": "ok",
     }  # fmt: skip
 
 

@@ -53,6 +53,28 @@ def test_cost_json_keeps_to_the_schema(tmp_path: Path, optimizer: str) -> None:
     assert document["totals"]["forward"]["flop"] == 2 * 5 * (8 * 4 + 3 * 8)
 
 
+@pytest.mark.parametrize(("dtype", "width"), [("f32", 4), ("tf32", 4), ("bf16", 2), ("f16", 2)])
+def test_dtypes_change_bytes_and_no_flop(tmp_path: Path, dtype: str, width: int) -> None:
+    model = write_model(tmp_path, network(linear()))  # 4 inputs, 4 outputs, a bias
+    process = cost(f"--model={model}", "--batch=5", f"--dtype={dtype}", "--format=json")
+    document = parse(process.stdout)
+    assert explain_invalid(document, "cost") is None
+    assert document["dtype"] == dtype
+    totals = document["totals"]
+    assert totals["forward"]["flop"] == 2 * 5 * 4 * 4
+    fc = document["layers"][0]["phases"]
+    # x, w and the product; the product, the bias and their sum
+    assert fc["forward"]["traffic_bytes"] == width * ((20 + 16 + 20) + (20 + 4 + 20))
+    # Per parameter w, its gradient and the new w; in mixed precision that once more, and its copy.
+    copies = 4 + 2 if width == 2 else 0
+    assert fc["update"]["traffic_bytes"] == 20 * (4 + width + 4 + copies)
+    assert document["parameters"] == 20
+    assert document["memory_bytes"]["parameters"] == 20 * (4 + (width if width == 2 else 0))
+    assert document["memory_bytes"]["gradients"] == 20 * width
+    table = cost(f"--model={model}", "--batch=5", f"--dtype={dtype}").stdout
+    assert f"batch 5, {dtype}, sgd" in table
+
+
 @pytest.mark.parametrize("name", ["OneNet", "onenet", "ONENET"])
 def test_model_names_ignore_case(name: str) -> None:
     assert (

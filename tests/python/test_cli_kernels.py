@@ -263,12 +263,28 @@ def test_plots_of_steps_refuse_kernels(tiny: Path, tmp_path: Path) -> None:
         load(out)
 
 
+def test_kernels_of_mixed_precision_say_what_they_keep_in_f32(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    process = kernels(
+        f"--model={tiny}", "--backend=reference", "--dtype=bf16", f"--benchmark_out={out}"
+    )
+    assert process.returncode == 0, process.stderr
+    rows = rows_of(out)
+    assert {row["status"] for row in rows} == {"ok"}
+    assert {row["dtype"] for row in rows} == {"bf16"}
+    names = [row["name"] for row in rows]
+    assert all("/dtype:bf16/" in name for name in names)
+    assert all(":f32" in name for name in names if name.startswith(("update/", "convert/")))
+    assert not any(":f32" in name for name in names if name.startswith("matmul"))
+    assert {"update", "convert"} <= {row["op"] for row in rows}
+
+
 # --- What cannot run ------------------------------------------------------------------------------
 
 NOT_HERE: dict[str, tuple[list[str], str]] = {
     "memory": (["--backend=reference", "--max_memory=8B"], "needs "),
     "cuda": (["--backend=cuda"], "CUDA"),
-    "bf16": (["--backend=reference", "--dtype=bf16"], "bf16"),
+    "tf32": (["--backend=onednn", "--dtype=tf32"], "oneDNN"),
 }
 
 

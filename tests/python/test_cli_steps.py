@@ -312,12 +312,32 @@ def test_threads_are_recorded(tiny: Path, tmp_path: Path) -> None:
     assert {row["threads"] for row in results(out)["benchmarks"]} == {1}
 
 
+@pytest.mark.parametrize("dtype", ["tf32", "bf16", "f16"])
+def test_every_dtype_of_the_reference_is_verified_and_named(
+    tiny: Path, tmp_path: Path, dtype: str
+) -> None:
+    out = tmp_path / "out.json"
+    process = steps(
+        f"--model={tiny}", "--backend=reference", f"--dtype=f32,{dtype}", f"--benchmark_out={out}"
+    )
+    assert process.returncode == 0, process.stderr
+    rows = results(out)["benchmarks"]
+    assert {row["status"] for row in rows} == {"ok"}
+    assert {row["dtype"] for row in rows} == {"f32", dtype}
+    assert all(f"/dtype:{row['dtype']}/" in row["name"] for row in rows)
+    step = {row["dtype"]: row for row in rows if row["phase"] == "step"}
+    assert step[dtype]["flop"] == step["f32"]["flop"]
+    assert (step[dtype]["traffic_bytes"] < step["f32"]["traffic_bytes"]) == (dtype != "tf32")
+    assert "dtype, optimizer" in process.stdout
+    assert f"{dtype}, sgd" in process.stdout
+
+
 # --- What cannot run ------------------------------------------------------------------------------
 
 NOT_HERE: dict[str, tuple[list[str], str]] = {
     "memory": (["--backend=reference", "--max_memory=1kB"], "needs "),
     "cuda": (["--backend=cuda"], "CUDA"),
-    "bf16": (["--backend=reference", "--dtype=bf16"], "bf16"),
+    "tf32": (["--backend=onednn", "--dtype=tf32"], "oneDNN"),
 }
 
 

@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,19 @@ import fake_peers
 import fake_steps
 from triphase import peers, peers_plot, peers_processes, peers_rows, peers_summary, peers_worker
 from triphase import peers_schedule as schedule
-from triphase.peers_schedule import ALONE, OURS, PEERS, Backend, BadCase, Case, order, plan
+from triphase.peers_schedule import (
+    ALONE,
+    CPU,
+    DEVICES,
+    GPU,
+    OURS,
+    PEERS,
+    Backend,
+    BadCase,
+    Case,
+    order,
+    plan,
+)
 from triphase.records import SCHEMA_PATH, explain_invalid, load
 
 ROOT = SCHEMA_PATH.parents[1]
@@ -34,8 +47,8 @@ COMPILED = next(backend for backend in PEERS if backend.compiled)
 NAMES = [backend.name for backend in PEERS]
 
 
-def case(model: str = "OneNet", batch: int = 64) -> Case:
-    return Case(model, batch, fake_peers.cost(model, batch))
+def case(model: str = "OneNet", batch: int = 64, dtype: str = "f32") -> Case:
+    return Case(model, batch, fake_peers.cost(model, batch, dtype), dtype)
 
 
 def answer(**changes) -> dict:
@@ -114,6 +127,11 @@ def test_each_peer_comes_as_installed_and_tuned():
     assert NAMES[1::2] == [f"{name}-tuned" for name in NAMES[::2]]
 
 
+def test_peers_are_named_alike_on_every_device():
+    assert [backend.name for backend in GPU.peers] == NAMES
+    assert [b.name for b in CPU.peers] == [ALONE.name, *NAMES]
+
+
 # ---- cases
 
 
@@ -135,10 +153,16 @@ def test_a_model_is_a_stem_in_any_case_or_a_file():
         schedule.model_file("Nothing")
 
 
-def test_the_default_cases_are_models_that_exist():
-    for text in schedule.DEFAULT_CASES:
+@pytest.mark.parametrize("device", DEVICES.values(), ids=DEVICES)
+def test_the_default_cases_are_models_that_exist(device):
+    for text in device.cases:
         for model, _ in schedule.parse_case(text):
             assert schedule.model_file(model).is_file()
+
+
+def test_a_case_in_words_leaves_out_f32():
+    assert str(case()) == "OneNet batch 64"
+    assert str(case(dtype="bf16")) == "OneNet batch 64, bf16"
 
 
 # ---- rows of one process, and merged
@@ -160,6 +184,20 @@ def test_the_rows_of_a_process_pair_up_and_add_up():
     assert rows["step"]["parameter_count"] == case().cost["parameters"]
     name = "OneNet/batch:64/dtype:f32/optimizer:sgd/backend:pytorch-eager/forward/real_time"
     assert rows["forward"]["name"] == name
+
+
+def test_a_step_that_another_clock_timed_is_not_the_sum_of_its_phases():
+    timed = answer(runs_per_sample=7)
+    timed["phases"] = timed["phases"] | {"step": [5.0, 9.0, 16.0]}
+    rows = peers_rows.process_rows(case(dtype="bf16"), EAGER, 2, timed)
+    step = rows[-1]
+    assert (step["median_s"], step["device_step_s"], step["runs_per_sample"]) == (9.0, 8.0, 7)
+    assert step["ratio_time"] == 2.0
+    assert step["dtype"] == "bf16"
+    assert step["name"].startswith("OneNet/batch:64/dtype:bf16/optimizer:sgd/")
+    merged = peers_rows.merge([rows, rows])[-1]
+    assert (merged["median_s"], merged["device_step_s"], merged["runs_per_sample"]) == (9, 8, 7)
+    assert explain_invalid(fake_steps.document(rows)) is None
 
 
 @pytest.mark.parametrize("status", ["skipped", "failed"])
@@ -302,7 +340,8 @@ def times(step: float) -> dict[int, dict[str, float]]:
 def test_the_fastest_is_chosen_among_those_as_installed_and_among_those_tuned():
     seconds = {"onednn": times(1), NAMES[0]: times(3), NAMES[1]: times(2), NAMES[4]: times(2.5)}
     not_run = {NAMES[5]: ("skipped", "no compiler")}
-    found = peers_summary.build_case({"model": "M", "batch": 1}, seconds, not_run, PEERS)
+    identity = {"model": "M", "batch": 1, "dtype": "f32"}
+    found = peers_summary.build_case(identity, seconds, not_run, PEERS)
     assert found["fastest_as_installed"] == NAMES[4]
     assert found["fastest_tuned"] == NAMES[1]
     assert [peer["backend"] for peer in found["peers"]] == [NAMES[0], NAMES[1], NAMES[4], NAMES[5]]
@@ -313,6 +352,15 @@ def test_the_fastest_is_chosen_among_those_as_installed_and_among_those_tuned():
     assert means["fastest tuned"]["step"]["cases"] == 2
     assert means["fastest tuned"]["step"]["deviation"] == 1
     assert NAMES[5] not in means
+
+
+def test_means_are_apart_by_dtype():
+    cases = [one_case("A", "f32", onednn=1, pytorch_eager=2), one_case("A", "f16", onednn=1)]
+    cases.append(one_case("B", "f16", onednn=1, pytorch_eager=8))
+    means = [mean for mean in peers_summary.means(cases) if mean["backend"] == NAMES[0]]
+    assert [(mean["dtype"], mean["phases"]["step"]["mean"]) for mean in means] == [
+        ("f32", pytest.approx(2)), ("f16", pytest.approx(8))
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -347,10 +395,10 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
-    def step(self) -> tuple[float, float, float, float]:
+    def step(self, mark) -> tuple[None, list[float]]:
         begin, self.steps = self.now, self.steps + 1
         self.now += self.step_s
-        return tuple(begin + self.step_s * share for share in (0, 0.25, 0.75, 1))
+        return None, [begin + self.step_s * share for share in (0, 0.25, 0.75, 1)]
 
 
 @pytest.mark.parametrize(("step_s", "samples", "warm_up"), [(0.125, 8, 2), (1.0, 5, 1), (60, 5, 1)])
@@ -366,10 +414,119 @@ def test_a_worker_samples_for_its_seconds_and_at_least_five_steps(step_s, sample
     }
 
 
+class Gpu:
+    """A GPU to which a step hands three kernels: Python's time and its own, by an exact clock."""
+
+    def __init__(self, launch_s: float, kernel_s: float, synchronize_s: float) -> None:
+        self.launch_s, self.kernel_s, self.synchronize_s = launch_s, kernel_s, synchronize_s
+        self.host = self.done = 0.0  # now, and when the GPU ends what it was handed
+        self.steps = 0
+
+    def clock(self) -> float:
+        return self.host
+
+    def step(self, mark) -> tuple[None, list]:
+        self.steps += 1
+        marks = [mark()]
+        for _ in range(3):
+            self.host += self.launch_s
+            self.done = max(self.done, self.host) + self.kernel_s
+            marks.append(mark())
+        return None, marks
+
+    def synchronize(self) -> None:
+        self.host = max(self.host, self.done) + self.synchronize_s
+
+    def Event(self, *, enable_timing: bool) -> GpuEvent:  # noqa: N802
+        assert enable_timing
+        return GpuEvent(self)
+
+
+class GpuEvent:
+    def __init__(self, gpu: Gpu) -> None:
+        self.gpu = gpu
+
+    def record(self) -> None:
+        self.s = max(self.gpu.host, self.gpu.done)
+
+    def elapsed_time(self, later: GpuEvent) -> float:
+        return (later.s - self.s) * 1e3
+
+
+def test_a_gpu_that_is_kept_busy_hides_launching_and_a_row_of_steps_synchronising():
+    gpu = Gpu(launch_s=2**-14, kernel_s=2**-12, synchronize_s=2**-14)
+    found = peers_worker.sample_on_gpu(gpu.step, 0.125, gpu.clock, gpu)
+    step_s = 3 * gpu.kernel_s
+    alone_s = gpu.launch_s + step_s + gpu.synchronize_s
+    count = found["runs_per_sample"]
+    assert count == math.ceil(peers_worker.ROW_S / alone_s)
+    samples = len(found["phases"]["step"])
+    assert samples == math.ceil(0.125 / (count * step_s + 2 * gpu.launch_s))
+    assert set(found["phases"]["step"]) == {step_s + (alone_s - step_s) / count}
+    for phase in peers_worker.PHASES:
+        assert found["phases"][phase] == pytest.approx([gpu.kernel_s] * samples)
+    assert gpu.steps == found["warmup_steps"] + samples * count
+
+
+def test_a_gpu_that_waits_for_launches_shows_them_in_step_and_phases():
+    gpu = Gpu(launch_s=2**-10, kernel_s=2**-14, synchronize_s=0)
+    found = peers_worker.sample_on_gpu(gpu.step, 0.125, gpu.clock, gpu)
+    assert found["phases"]["step"][0] == pytest.approx(3 * gpu.launch_s, rel=0.02)
+    assert found["phases"]["backward"][0] == pytest.approx(gpu.launch_s)
+
+
+def test_a_long_step_on_a_gpu_is_a_sample_of_its_own():
+    gpu = Gpu(launch_s=2**-10, kernel_s=1.0, synchronize_s=0)
+    found = peers_worker.sample_on_gpu(gpu.step, 1.0, gpu.clock, gpu)
+    assert (found["runs_per_sample"], found["warmup_steps"], gpu.steps) == (1, 1, 6)
+    assert found["phases"]["step"] == pytest.approx([3 + gpu.launch_s] * 5)
+
+
 def test_the_worker_says_that_torch_is_missing(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert peers_worker.main([]) == 0
+    assert peers_worker.main(["cpu"]) == 0
     assert "torch" in json.loads(capsys.readouterr().out)["missing"]
+
+
+def torch_with(cuda: str | None, *, gpu: bool) -> types.SimpleNamespace:
+    return types.SimpleNamespace(
+        __version__="9.9",
+        version=types.SimpleNamespace(cuda=cuda),
+        cuda=types.SimpleNamespace(is_available=lambda: gpu, get_device_name=lambda: "Made-up GPU"),
+        backends=types.SimpleNamespace(cudnn=types.SimpleNamespace(version=lambda: 91000)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("cuda", "words"), [(None, "9.9, built without CUDA"), ("13.0", "9.9, which finds no GPU")]
+)
+def test_the_worker_says_that_torch_can_use_no_gpu(monkeypatch, capsys, cuda, words):
+    monkeypatch.setitem(sys.modules, "torch", torch_with(cuda, gpu=False))
+    assert peers_worker.main(["cuda"]) == 0
+    assert words in json.loads(capsys.readouterr().out)["missing"]
+    assert peers_worker.main(["cpu"]) == 0
+    assert json.loads(capsys.readouterr().out)["versions"]["torch"] == "9.9"
+
+
+def test_the_worker_names_the_gpu_and_torchs_libraries(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", torch_with("13.0", gpu=True))
+    found = peers_worker.versions("cuda")
+    assert (found["torch_gpu"], found["torch_cuda"], found["torch_cudnn"]) == (
+        "Made-up GPU", "13.0", "91000"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "status"), [("OutOfMemoryError", "skipped"), ("AcceleratorError", "failed")]
+)
+def test_want_of_a_gpus_memory_is_no_failure(monkeypatch, tmp_path, name, status):
+    def measure(_: dict) -> dict:
+        raise type(name, (RuntimeError,), {})("CUDA out of memory")
+
+    monkeypatch.setattr(peers_worker, "measure", measure)
+    (tmp_path / "request").write_text("{}")
+    assert peers_worker.main([str(tmp_path / "request"), str(tmp_path / "result")]) == 0
+    assert json.loads((tmp_path / "result").read_text())["status"] == status
 
 
 def test_a_worker_that_raises_says_so_in_its_result(monkeypatch, tmp_path):
@@ -392,6 +549,14 @@ def test_the_allocator_is_tuned_only_where_asked_for(monkeypatch):
     assert plain["OMP_NUM_THREADS"] == "3"
     assert not [key for key in plain if key.startswith("MALLOC_")]
     assert dict(tuned.items() - plain.items()) == schedule.TUNED
+
+
+def test_only_processes_of_the_gpu_see_one(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    cpu = peers_processes.environment(3, EAGER_TUNED, Path("cache"))
+    gpu = peers_processes.environment(3, EAGER_TUNED, Path("cache"), GPU)
+    assert (cpu["CUDA_VISIBLE_DEVICES"], gpu["CUDA_VISIBLE_DEVICES"]) == ("", "1")
+    assert not gpu.keys() & schedule.TUNED.keys()
 
 
 def test_a_process_that_hangs_is_killed_with_its_children(monkeypatch):
@@ -486,6 +651,47 @@ def test_a_whole_run_gives_the_exact_ratios(tmp_path, capsys):
     assert "; pytorch-eager " in printed
     assert " (2.00); " in printed
     assert "| ConvNet batch 4 |" in (out / "peers.md").read_text()
+
+
+def test_a_run_on_a_gpu_gives_ratios_by_case_and_dtype(tmp_path):
+    eager, compiled = NAMES[0], NAMES[5]
+    more = ["--backends", f"{compiled},{eager}", "--rounds", "2"]
+    code, out = start(tmp_path, "--device", "cuda", "--dtype", "bf16,f32", *more)
+    assert code == 0
+    steps, summary = documents(out)
+    assert set(statuses(steps)) == {"cuda", eager, compiled}
+    assert [(c["model"], c["dtype"]) for c in summary["cases"]] == [
+        ("OneNet", "f32"), ("OneNet", "bf16"), ("ConvNet", "f32"), ("ConvNet", "bf16")
+    ]  # fmt: skip
+    expected = [fake_peers.SLOWER["eager"], fake_peers.SLOWER["compiled"] * fake_peers.TUNED]
+    for case in summary["cases"]:
+        ratios = [peer["ratio"] for peer in case["peers"]]
+        assert [r["forward"]["median"] for r in ratios] == pytest.approx(expected)
+        launching = [fake_peers.LAUNCHING * ratio for ratio in expected]
+        assert [r["step"]["median"] for r in ratios] == pytest.approx(launching)
+    bf16 = "ConvNet/batch:4/dtype:bf16/optimizer:sgd/backend"
+    names = {row["name"] for row in steps["benchmarks"]}
+    assert {f"{bf16}:{name}/step/real_time" for name in ("cuda", eager, compiled)} <= names
+    assert summary["device"] == "cuda"
+    assert summary["machine"] == "Made-up GPU"
+    assert steps["context"]["triphase"]["environment"]["gpu"] == "Made-up GPU"
+    text = (out / "peers.md").read_text()
+    assert "| ConvNet batch 4, bf16 | " in text
+    assert f"| {compiled}, bf16 | 2 | " in text
+    assert "| case | cuda, step | " in text
+    assert "f32, bf16, SGD" in text
+    assert (out / "peers.svg").exists()
+
+
+def test_without_a_gpu_nothing_can_run_and_one_line_says_why(tmp_path, capsys):
+    faults = {"torch": "no GPU", "steps": "skip"}
+    code, out = start(tmp_path, "--device", "cuda", "--rounds", "1", faults=faults)
+    assert code == 2
+    steps, _ = documents(out)
+    assert statuses(steps) == {name: {"skipped"} for name in ("cuda", *NAMES)}
+    printed = capsys.readouterr().out
+    assert printed.count("PyTorch is skipped: ") == 1
+    assert "python has PyTorch 9.9, which finds no GPU\n" in printed
 
 
 def test_layers_face_the_librarys_calls_alone(tmp_path):
@@ -653,6 +859,11 @@ def assert_refused(capsys, code: int, *words: str) -> None:
         (["--seconds", "-1"], ["--seconds"]),
         (["--threads", "many"], ["--threads", "'many'"]),
         (["--backends", "tensorflow"], ["no 'tensorflow'", "pytorch-eager"]),
+        (["--backends", "onednn-alone", "--device", "cuda"], ["no 'onednn-alone'"]),
+        (["--device", "tpu"], ["--device", "'tpu'"]),
+        (["--dtype", "bf16"], ["--dtype", "no 'bf16'", "--device=cpu has f32"]),
+        (["--dtype", "f32,f64", "--device", "cuda"], ["no 'f64'", "f32, tf32, bf16, f16"]),
+        (["--dtype", ","], ["--dtype", "f32"]),
         (["--python", "/nowhere/python"], ["--python", "/nowhere/python"]),
         (["--bin", "/nowhere"], ["/nowhere/triphase_cost", "scripts/reproduce"]),
         (["--nonsense"], ["--nonsense"]),
@@ -691,7 +902,8 @@ def test_help_has_a_sentence_for_every_flag(capsys):
     with pytest.raises(SystemExit, match="0"):
         peers.main(["--help"])
     text = " ".join(capsys.readouterr().out.split())
-    for flag in ("case", "backends", "rounds", "minutes", "seconds", "threads", "python", "out"):
+    flags = ("device", "dtype", "case", "backends", "rounds", "minutes", "seconds", "threads")
+    for flag in (*flags, "python", "bin", "out"):
         assert f"--{flag} " in text
 
 
@@ -733,12 +945,14 @@ def summary_of(*cases: dict) -> dict:
     return {
         "cases": list(cases), "versions": {"torch": "9.9"}, "threads": 2, "machine": "Made-up CPU",
         "date": "2025-11-22T10:00:00+00:00",
+        "backends": [{"name": OURS.name, "about": OURS.about}],
     }  # fmt: skip
 
 
-def one_case(model: str, **steps: float) -> dict:
+def one_case(model: str, dtype: str = "f32", **steps: float) -> dict:
     seconds = {name.replace("_", "-"): times(step) for name, step in steps.items()}
-    return peers_summary.build_case({"model": model, "batch": 4}, seconds, {}, PEERS)
+    identity = {"model": model, "batch": 4, "dtype": dtype}
+    return peers_summary.build_case(identity, seconds, {}, PEERS)
 
 
 def test_the_plot_has_a_mark_for_each_peer_and_a_line_at_one():

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiling: the walk over the program, and what each kind of op becomes.
 #include "backends/cuda/plan.h"
+#include "core/elements.h"
 
 namespace triphase::cuda {
 
@@ -8,6 +9,9 @@ namespace {
 
 // Parameters of at most as many elements are updated together: alone, launching takes longer than the update.
 constexpr int64_t kMostTogether = 1 << 20;
+
+// As many as one kernel takes.
+constexpr size_t kMostUpdates = kernels::Update<Sgd, float>::kMostParts;
 
 // Blocks that begin a sum over everything.
 constexpr int64_t kMostSegments = 1024;
@@ -28,83 +32,89 @@ void CudaPlan::compile(int op) {
   using Direction = Convolution::Direction;
   const std::vector<TensorId>& in = op_at(op).inputs;
   const std::vector<TensorId>& out = op_at(op).outputs;
-  std::visit(
-      Overloaded{
-          [&](const MatMul& kind) { compile_product(op, kind); },
-          [&](const AddBias&) { compile_add_bias(op); },
-          [&](const BiasGradient&) { compile_bias_gradient(op); },
-          [&](const Conv2d& kind) { compile_convolution(op, Direction::kForward, kind, in[0], in[1], out[0]); },
-          [&](const Conv2dBackwardData& kind) {
-            compile_convolution(op, Direction::kBackwardData, kind.conv, out[0], in[1], in[0]);
-          },
-          [&](const Conv2dBackwardWeights& kind) {
-            compile_convolution(op, Direction::kBackwardWeights, kind.conv, in[1], out[0], in[0]);
-          },
-          [&](const Relu&) {
-            begin({op});
-            put_over(out[0], in[0], op);
-            end_elementwise(op, out[0], [=, this] { return kernels::Relu{data(in[0]), data(out[0])}; });
-          },
-          [&](const ReluBackward&) {
-            begin({op});
-            put_over(out[0], in[0], op);
-            end_elementwise(op, out[0], [=, this] {
-              return kernels::ReluBackward{data(in[0]), data(in[1]), data(out[0])};
-            });
-          },
-          [&](const Add&) {
-            begin({op});
-            put_over(out[0], in[0], op);
-            end_elementwise(op, out[0], [=, this] { return kernels::Add{data(in[0]), data(in[1]), data(out[0])}; });
-          },
-          [&](const MaxPool2d& kind) { compile_max_pool(op, kind.window); },
-          [&](const MaxPool2dBackward& kind) { compile_max_pool_backward(op, kind); },
-          [&](const AvgPool2d& kind) { compile_average_pool(op, kind); },
-          [&](const AvgPool2dBackward& kind) { compile_average_pool_backward(op, kind); },
-          [&](const BatchNorm2d& kind) { compile_batch_norm(op, kind); },
-          [&](const BatchNorm2dBackward& kind) { compile_batch_norm_backward(op, kind); },
-          [&](const RunningStatistics& kind) { compile_running_statistics(op, kind); },
-          [&](const Reshape&) {
-            begin({op});
-            put(out[0], in[0]);
-            end("view", [] {});
-          },
-          [&](const SoftmaxCrossEntropy&) { compile_softmax_cross_entropy(op); },
-          [&](const SoftmaxCrossEntropyBackward&) {
-            begin({op});
-            put_over(out[0], in[0], op);
-            const int64_t rows = shape(out[0])[0];
-            end_elementwise(op, out[0], [=, this] {
-              return kernels::SoftmaxCrossEntropyBackward{data(in[0]), reinterpret_cast<int32_t*>(bytes(in[1])),
-                                                          data(out[0]), count(out[0]) / rows,
-                                                          1.0f / static_cast<float>(rows)};
-            });
-          },
-          [&](const MeanSquare&) { compile_mean_square(op); },
-          [&](const MeanSquareBackward&) {
-            begin({op});
-            put_over(out[0], in[0], op);
-            end_elementwise(op, out[0], [=, this] {
-              return kernels::Scale{data(in[0]), data(out[0]), 2.0f / static_cast<float>(count(in[0]))};
-            });
-          },
-          [&](const Update& kind) { compile_update(op, kind.optimizer); },
-      },
-      op_at(op).kind);
+  std::visit(Overloaded{
+                 [&](const MatMul& kind) { compile_product(op, kind); },
+                 [&](const AddBias&) { compile_add_bias(op); },
+                 [&](const BiasGradient&) { compile_bias_gradient(op); },
+                 [&](const Conv2d& kind) { compile_convolution(op, Direction::kForward, kind, in[0], in[1], out[0]); },
+                 [&](const Conv2dBackwardData& kind) {
+                   compile_convolution(op, Direction::kBackwardData, kind.conv, out[0], in[1], in[0]);
+                 },
+                 [&](const Conv2dBackwardWeights& kind) {
+                   compile_convolution(op, Direction::kBackwardWeights, kind.conv, in[1], out[0], in[0]);
+                 },
+                 [&](const Relu&) {
+                   begin({op});
+                   put_over(out[0], in[0], op);
+                   end_elementwise(op, out[0], [=, this]<class T>() {
+                     return kernels::Relu<T>{data<T>(in[0]), data<T>(out[0])};
+                   });
+                 },
+                 [&](const ReluBackward&) {
+                   begin({op});
+                   put_over(out[0], in[0], op);
+                   end_elementwise(op, out[0], [=, this]<class T>() {
+                     return kernels::ReluBackward<T>{data<T>(in[0]), data<T>(in[1]), data<T>(out[0])};
+                   });
+                 },
+                 [&](const Add&) {
+                   begin({op});
+                   put_over(out[0], in[0], op);
+                   end_elementwise(op, out[0], [=, this]<class T>() {
+                     return kernels::Add<T>{data<T>(in[0]), data<T>(in[1]), data<T>(out[0])};
+                   });
+                 },
+                 [&](const MaxPool2d& kind) { compile_max_pool(op, kind.window); },
+                 [&](const MaxPool2dBackward& kind) { compile_max_pool_backward(op, kind); },
+                 [&](const AvgPool2d& kind) { compile_average_pool(op, kind); },
+                 [&](const AvgPool2dBackward& kind) { compile_average_pool_backward(op, kind); },
+                 [&](const BatchNorm2d& kind) { compile_batch_norm(op, kind); },
+                 [&](const BatchNorm2dBackward& kind) { compile_batch_norm_backward(op, kind); },
+                 [&](const RunningStatistics& kind) { compile_running_statistics(op, kind); },
+                 [&](const Reshape&) {
+                   begin({op});
+                   put(out[0], in[0]);
+                   end("view", [] {});
+                 },
+                 [&](const SoftmaxCrossEntropy&) { compile_softmax_cross_entropy(op); },
+                 [&](const SoftmaxCrossEntropyBackward&) {
+                   begin({op});
+                   put_over(out[0], in[0], op);
+                   const int64_t rows = shape(out[0])[0];
+                   end_elementwise(op, out[0], [=, this]<class T>() {
+                     return kernels::SoftmaxCrossEntropyBackward<T>{data<T>(in[0]), data<int32_t>(in[1]),
+                                                                    data<T>(out[0]), count(out[0]) / rows,
+                                                                    1.0f / static_cast<float>(rows)};
+                   });
+                 },
+                 [&](const MeanSquare&) { compile_mean_square(op); },
+                 [&](const MeanSquareBackward&) {
+                   begin({op});
+                   put_over(out[0], in[0], op);
+                   end_elementwise(op, out[0], [=, this]<class T>() {
+                     return kernels::Scale<T>{data<T>(in[0]), data<T>(out[0]), 2.0f / static_cast<float>(count(in[0]))};
+                   });
+                 },
+                 [&](const Update& kind) { compile_update(op, kind.optimizer); },
+                 [&](const Convert&) { compile_convert(op); },
+             },
+             op_at(op).kind);
 }
 
-void CudaPlan::end_elementwise(int op, TensorId over, std::function<ElementKernel()> make) {
+template <class F>
+void CudaPlan::end_elementwise(int op, TensorId over, F make) {
   for (const TensorId id : op_at(op).inputs) touch(id);
   for (const TensorId id : op_at(op).outputs) touch(id);
   const int64_t elements = count(over);
-  end(own(op_at(op).kind), [this, make = std::move(make), elements] { device_->launch(make(), elements); });
+  end(own(op_at(op).kind), [this, make = std::move(make), elements, dtype = dtype(over)] {
+    with_float_type(dtype, [&]<class T>() { device_->launch(make.template operator()<T>(), elements); });
+  });
 }
 
 template <class Operands>
 void CudaPlan::end_call(std::shared_ptr<Call<Operands>> call, std::function<Operands()> operands,
                         const std::string& suffix, std::function<void()> then) {
-  const std::function<float*()> workspace = scratch(call->workspace_bytes());
-  const auto space = [workspace] { return reinterpret_cast<std::byte*>(workspace()); };
+  const std::function<std::byte*()> space = scratch(call->workspace_bytes());
   pending_.tune = [=] { call->tune(operands(), space()); };
   pending_.implementation = [=] { return call->implementation() + suffix; };
   end(call->implementation() + suffix, [=] {
@@ -140,6 +150,7 @@ void CudaPlan::compile_product(int op, const MatMul& kind) {
       .transpose_b = kind.transpose_b,
       .epilogue = bias == kNoTensor ? (relu ? Epilogue::kRelu : Epilogue::kNone)
                                     : (relu ? Epilogue::kBiasRelu : Epilogue::kBias),
+      .precision = program_.precision,
   };
   begin(std::move(ops));
   put(y);
@@ -148,7 +159,7 @@ void CudaPlan::compile_product(int op, const MatMul& kind) {
   end_call<ProductOperands>(
       device_->prepare(product),
       [=, this] {
-        return ProductOperands{data(a), data(b), data(y), bias == kNoTensor ? nullptr : data(bias)};
+        return ProductOperands{bytes(a), bytes(b), bytes(y), bias == kNoTensor ? nullptr : bytes(bias)};
       },
       "", nullptr);
 }
@@ -158,8 +169,10 @@ void CudaPlan::compile_bias_gradient(int op) {
   const TensorId dy = op_at(op).inputs[0];
   const TensorId db = op_at(op).outputs[0];
   const auto gradient = [=, this] {
-    device_->launch(kernels::BiasGradient{data(dy), data(db), channels(dy), inner(dy)}, channels(dy),
-                    count(dy) / channels(dy));
+    with_float_type(dtype(dy), [&]<class T>() {
+      device_->launch(kernels::BiasGradient<T>{data<T>(dy), data<T>(db), channels(dy), inner(dy)}, channels(dy),
+                      count(dy) / channels(dy));
+    });
   };
   for (const int reader : program_.tensor(dy).readers) {
     const auto* product = std::get_if<MatMul>(&op_at(reader).kind);
@@ -167,8 +180,13 @@ void CudaPlan::compile_bias_gradient(int op) {
     if (op_at(reader).inputs[0] != dy || op_at(reader).phase != op_at(op).phase) continue;
     const TensorId x = op_at(reader).inputs[1];
     const TensorId dw = op_at(reader).outputs[0];
-    Product fused{shape(dw)[0], shape(dw)[1],         shape(dy)[0],
-                  true,         product->transpose_b, Product::Epilogue::kBiasGradient};
+    Product fused{.m = shape(dw)[0],
+                  .n = shape(dw)[1],
+                  .k = shape(dy)[0],
+                  .transpose_a = true,
+                  .transpose_b = product->transpose_b,
+                  .epilogue = Product::Epilogue::kBiasGradient,
+                  .precision = program_.precision};
     begin({op, reader});
     put(db);
     put(dw);
@@ -186,7 +204,7 @@ void CudaPlan::compile_bias_gradient(int op) {
     end_call<ProductOperands>(
         call,
         [=, this] {
-          return ProductOperands{data(dy), data(x), data(dw), data(db)};
+          return ProductOperands{bytes(dy), bytes(x), bytes(dw), bytes(db)};
         },
         then ? "+kernel:bias_gradient" : "", then);
     return;
@@ -204,9 +222,9 @@ void CudaPlan::compile_convolution(int op, Convolution::Direction direction, con
   put(op_at(op).outputs[0]);
   for (const TensorId id : {x, w, y}) touch(id);
   end_call<ConvolutionOperands>(
-      device_->prepare(Convolution{direction, conv, shape(x), shape(w), shape(y)}),
+      device_->prepare(Convolution{direction, conv, shape(x), shape(w), shape(y), program_.precision}),
       [=, this] {
-        return ConvolutionOperands{data(x), data(w), data(y)};
+        return ConvolutionOperands{bytes(x), bytes(w), bytes(y)};
       },
       "", nullptr);
 }
@@ -226,7 +244,10 @@ void CudaPlan::compile_add_bias(int op) {
   put_over(y, x, op);
   for (const TensorId id : {x, bias, y}) touch(id);
   end(relu ? "kernel:add_bias+relu" : "kernel:add_bias", [=, this] {
-    device_->launch(kernels::AddBias{data(x), data(bias), data(y), channels(y), inner(y), relu}, count(y));
+    with_float_type(dtype(y), [&]<class T>() {
+      device_->launch(kernels::AddBias<T>{data<T>(x), data<T>(bias), data<T>(y), channels(y), inner(y), relu},
+                      count(y));
+    });
   });
 }
 
@@ -237,11 +258,11 @@ void CudaPlan::compile_max_pool(int op, const Window& window) {
   begin({op});
   put(y);
   put(tap);
-  end_elementwise(op, y, [=, this, pool = pooling(window, shape(x), shape(y))]() -> ElementKernel {
-    if (program_.tensor(tap).type.dtype == DType::kU8) {
-      return kernels::MaxPool<uint8_t>{pool, data(x), data(y), reinterpret_cast<uint8_t*>(bytes(tap))};
+  end_elementwise(op, y, [=, this, pool = pooling(window, shape(x), shape(y))]<class T>() -> ElementKernel {
+    if (dtype(tap) == DType::kU8) {
+      return kernels::MaxPool<T, uint8_t>{pool, data<T>(x), data<T>(y), data<uint8_t>(tap)};
     }
-    return kernels::MaxPool<int32_t>{pool, data(x), data(y), reinterpret_cast<int32_t*>(bytes(tap))};
+    return kernels::MaxPool<T, int32_t>{pool, data<T>(x), data<T>(y), data<int32_t>(tap)};
   });
 }
 
@@ -251,11 +272,11 @@ void CudaPlan::compile_max_pool_backward(int op, const MaxPool2dBackward& kind) 
   const TensorId dx = op_at(op).outputs[0];
   begin({op});
   put(dx);
-  end_elementwise(op, dx, [=, this, pool = pooling(kind.window, kind.x_shape, shape(dy))]() -> ElementKernel {
-    if (program_.tensor(tap).type.dtype == DType::kU8) {
-      return kernels::MaxPoolBackward<uint8_t>{pool, data(dy), reinterpret_cast<uint8_t*>(bytes(tap)), data(dx)};
+  end_elementwise(op, dx, [=, this, pool = pooling(kind.window, kind.x_shape, shape(dy))]<class T>() -> ElementKernel {
+    if (dtype(tap) == DType::kU8) {
+      return kernels::MaxPoolBackward<T, uint8_t>{pool, data<T>(dy), data<uint8_t>(tap), data<T>(dx)};
     }
-    return kernels::MaxPoolBackward<int32_t>{pool, data(dy), reinterpret_cast<int32_t*>(bytes(tap)), data(dx)};
+    return kernels::MaxPoolBackward<T, int32_t>{pool, data<T>(dy), data<int32_t>(tap), data<T>(dx)};
   });
 }
 
@@ -264,8 +285,8 @@ void CudaPlan::compile_average_pool(int op, const AvgPool2d& kind) {
   const TensorId y = op_at(op).outputs[0];
   begin({op});
   put(y);
-  end_elementwise(op, y, [=, this, pool = pooling(kind.window, shape(x), shape(y))] {
-    return kernels::AveragePool{pool, kind.count_include_pad, data(x), data(y)};
+  end_elementwise(op, y, [=, this, pool = pooling(kind.window, shape(x), shape(y))]<class T>() {
+    return kernels::AveragePool<T>{pool, kind.count_include_pad, data<T>(x), data<T>(y)};
   });
 }
 
@@ -274,8 +295,8 @@ void CudaPlan::compile_average_pool_backward(int op, const AvgPool2dBackward& ki
   const TensorId dx = op_at(op).outputs[0];
   begin({op});
   put(dx);
-  end_elementwise(op, dx, [=, this, pool = pooling(kind.pool.window, kind.x_shape, shape(dy))] {
-    return kernels::AveragePoolBackward{pool, kind.pool.count_include_pad, data(dy), data(dx)};
+  end_elementwise(op, dx, [=, this, pool = pooling(kind.pool.window, kind.x_shape, shape(dy))]<class T>() {
+    return kernels::AveragePoolBackward<T>{pool, kind.pool.count_include_pad, data<T>(dy), data<T>(dx)};
   });
 }
 
@@ -290,11 +311,13 @@ void CudaPlan::compile_batch_norm(int op, const BatchNorm2d& kind) {
   touch(x);  // read twice
   const auto epsilon = static_cast<float>(kind.epsilon);
   end(own(op_at(op).kind), [=, this] {
-    device_->launch(kernels::Moments{data(x), data(out[1]), data(out[2]), channels(x), inner(x)}, channels(x),
-                    count(x) / channels(x));
-    device_->launch(kernels::Normalise{data(x), data(in[1]), data(in[2]), data(out[1]), data(out[2]), data(out[0]),
-                                       channels(x), inner(x), epsilon},
-                    count(x));
+    with_float_type(dtype(x), [&]<class T>() {
+      device_->launch(kernels::Moments<T>{data<T>(x), data(out[1]), data(out[2]), channels(x), inner(x)}, channels(x),
+                      count(x) / channels(x));
+      device_->launch(kernels::Normalise<T>{data<T>(x), data(in[1]), data(in[2]), data(out[1]), data(out[2]),
+                                            data<T>(out[0]), channels(x), inner(x), epsilon},
+                      count(x));
+    });
   });
 }
 
@@ -316,14 +339,16 @@ void CudaPlan::compile_batch_norm_backward(int op, const BatchNorm2dBackward& ki
   const auto epsilon = static_cast<float>(kind.epsilon);
   const int64_t terms = count(x) / channels(x);
   end(own(op_at(op).kind), [=, this] {
-    device_->launch(kernels::NormaliseGradients{data(dy), data(x), data(in[3]), data(in[4]), data(out[0]), data(out[1]),
-                                                channels(x), inner(x), epsilon},
-                    channels(x), terms);
-    if (out.size() < 3) return;
-    device_->launch(
-        kernels::NormaliseBackward{data(dy), data(x), data(in[2]), data(in[3]), data(in[4]), data(out[0]), data(out[1]),
-                                   data(out[2]), channels(x), inner(x), epsilon, static_cast<float>(terms)},
-        count(x));
+    with_float_type(dtype(x), [&]<class T>() {
+      device_->launch(kernels::NormaliseGradients<T>{data<T>(dy), data<T>(x), data(in[3]), data(in[4]), data(out[0]),
+                                                     data(out[1]), channels(x), inner(x), epsilon},
+                      channels(x), terms);
+      if (out.size() < 3) return;
+      device_->launch(kernels::NormaliseBackward<T>{data<T>(dy), data<T>(x), data(in[2]), data(in[3]), data(in[4]),
+                                                    data(out[0]), data(out[1]), data<T>(out[2]), channels(x), inner(x),
+                                                    epsilon, static_cast<float>(terms)},
+                      count(x));
+    });
   });
 }
 
@@ -358,10 +383,13 @@ void CudaPlan::compile_softmax_cross_entropy(int op) {
   const auto space = scratch(rows * static_cast<int64_t>(sizeof(kernels::Exponentials)));
   end(own(op_at(op).kind), [=, this] {
     auto* exponentials = reinterpret_cast<kernels::Exponentials*>(space());
-    device_->launch(kernels::SumOfExponentials{data(x), exponentials, classes}, rows, classes);
-    device_->launch(kernels::Probabilities{data(x), exponentials, data(probabilities), classes}, count(x));
-    const auto* targets = reinterpret_cast<const int32_t*>(bytes(target));
-    device_->launch(kernels::CrossEntropy{data(x), targets, exponentials, data(loss), classes, rows}, 1, rows);
+    with_float_type(dtype(x), [&]<class T>() {
+      device_->launch(kernels::SumOfExponentials<T>{data<T>(x), exponentials, classes}, rows, classes);
+      device_->launch(kernels::Probabilities<T>{data<T>(x), exponentials, data<T>(probabilities), classes}, count(x));
+      device_->launch(
+          kernels::CrossEntropy<T>{data<T>(x), data<int32_t>(target), exponentials, data(loss), classes, rows}, 1,
+          rows);
+    });
   });
 }
 
@@ -374,54 +402,80 @@ void CudaPlan::compile_mean_square(int op) {
   touch(loss);
   const int64_t elements = count(x);
   const int64_t segments = std::min(kMostSegments, (elements + kReducers - 1) / kReducers);
-  const std::function<float*()> sums = scratch(segments * static_cast<int64_t>(sizeof(float)));
+  const auto space = scratch(segments * static_cast<int64_t>(sizeof(float)));
   end(own(op_at(op).kind), [=, this] {
-    device_->launch(kernels::SumOfSquares{data(x), sums(), elements, segments}, segments,
-                    (elements + segments - 1) / segments);
-    device_->launch(kernels::Mean{sums(), data(loss), static_cast<float>(elements)}, 1, segments);
+    auto* sums = reinterpret_cast<float*>(space());
+    with_float_type(dtype(x), [&]<class T>() {
+      device_->launch(kernels::SumOfSquares<T>{data<T>(x), sums, elements, segments}, segments,
+                      (elements + segments - 1) / segments);
+    });
+    device_->launch(kernels::Mean{sums, data(loss), static_cast<float>(elements)}, 1, segments);
   });
 }
 
-// Parameters and states are replaced where they lie; small parameters together.
+// Parameters and states are replaced where they lie, copies with them; small parameters together.
 void CudaPlan::compile_update(int op, const Optimizer& optimizer) {
-  std::vector<int> ops = {op};
-  const auto is_small = [&](int other) { return count(op_at(other).inputs[0]) <= kMostTogether; };
+  const auto gradient_of = [&](int update) { return op_at(update).inputs[1]; };
+  const auto is_small = [&](int update) { return count(op_at(update).inputs[0]) <= kMostTogether; };
+  std::vector<int> updates = {op};
   for (int other = op + 1; is_small(op) && other < static_cast<int>(program_.ops.size()); ++other) {
-    if (ops.size() == kernels::Update<Sgd>::kMostParts) break;
+    if (updates.size() == kMostUpdates) break;
     if (!std::holds_alternative<Update>(op_at(other).kind) || !is_small(other)) continue;
-    if (group_of_op_[static_cast<size_t>(other)] >= 0) continue;
-    if (program_.tensor(op_at(other).inputs[1]).producer > op) continue;
-    ops.push_back(other);
+    if (group_of_op_[static_cast<size_t>(other)] >= 0 || dtype(gradient_of(other)) != dtype(gradient_of(op))) continue;
+    if (program_.tensor(gradient_of(other)).producer > op) continue;
+    updates.push_back(other);
+  }
+  std::vector<int> ops;
+  std::vector<TensorId> copies;  // by update
+  for (const int update : updates) {
+    const int reader = only_reader(op_at(update).outputs[0], Phase::kUpdate);
+    const bool copied = reader >= 0 && std::holds_alternative<Convert>(op_at(reader).kind);
+    ops.push_back(update);
+    if (copied) ops.push_back(reader);
+    copies.push_back(copied ? op_at(reader).outputs[0] : kNoTensor);
   }
   begin(ops);
-  for (const int each : ops) {
-    const std::vector<TensorId>& in = op_at(each).inputs;  // w, gradient, scalars, states
-    const std::vector<TensorId>& out = op_at(each).outputs;
+  for (size_t u = 0; u < updates.size(); ++u) {
+    const std::vector<TensorId>& in = op_at(updates[u]).inputs;  // w, gradient, scalars, states
+    const std::vector<TensorId>& out = op_at(updates[u]).outputs;
     put(out[0], in[0]);
     for (size_t s = 3; s < in.size(); ++s) put(out[s - 2], in[s]);
     for (const TensorId id : in) touch(id);
     for (const TensorId id : out) touch(id);
+    if (copies[u] == kNoTensor) continue;
+    put(copies[u], replaced_by(copies[u]));
+    touch(copies[u]);
   }
-  std::visit(
-      [&](const auto& rule) {
-        using Rule = std::decay_t<decltype(rule)>;
-        end("kernel:" + std::string(Rule::kName), [=, this] {
-          kernels::Update<Rule> kernel{};
-          kernel.rule = rule;
-          kernel.scalars = data(program_.scalars);
-          int64_t elements = 0;
-          for (const int each : ops) {
-            const std::vector<TensorId>& in = op_at(each).inputs;
-            auto& part = kernel.parts[kernel.count++];
-            part.w = data(in[0]);
-            part.gradient = data(in[1]);
-            for (size_t s = 3; s < in.size(); ++s) part.states[s - 3] = data(in[s]);
-            part.end = elements += count(in[0]);
-          }
-          device_->launch(kernel, elements);
-        });
-      },
-      optimizer);
+  const auto launch = [=, this]<class T, class Rule>(const Rule& rule) {
+    kernels::Update<Rule, T> kernel{};
+    kernel.rule = rule;
+    kernel.scalars = data(program_.scalars);
+    int64_t elements = 0;
+    for (size_t u = 0; u < updates.size(); ++u) {
+      const std::vector<TensorId>& in = op_at(updates[u]).inputs;
+      auto& part = kernel.parts[kernel.count++];
+      part.w = data(in[0]);
+      part.gradient = data<T>(in[1]);
+      for (size_t s = 3; s < in.size(); ++s) part.states[s - 3] = data(in[s]);
+      part.copy = copies[u] == kNoTensor ? nullptr : data<T>(copies[u]);
+      part.end = elements += count(in[0]);
+    }
+    device_->launch(kernel, elements);
+  };
+  end("kernel:" + std::string(name_of(optimizer)), [=, this, dtype = dtype(gradient_of(op))] {
+    std::visit(
+        [&](const auto& rule) { with_float_type(dtype, [&]<class T>() { launch.template operator()<T>(rule); }); },
+        optimizer);
+  });
+}
+
+// A copy apart from its parameter's update.
+void CudaPlan::compile_convert(int op) {
+  const TensorId x = op_at(op).inputs[0];
+  const TensorId copy = op_at(op).outputs[0];
+  begin({op});
+  put(copy, replaced_by(copy));
+  end_elementwise(op, copy, [=, this]<class T>() { return kernels::Convert<T>{data(x), data<T>(copy)}; });
 }
 
 }  // namespace triphase::cuda

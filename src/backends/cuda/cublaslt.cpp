@@ -29,9 +29,25 @@ constexpr int kMostAlgorithms = 8;
 constexpr size_t kMostWorkspaceBytes = 32 << 20;
 constexpr int64_t kAlignment = 256;  // at which operands start, and what the library takes for granted
 
-// Tensor cores: they do not multiply f32, but what it was rounded to or split into. All else multiplies the inputs as
-// they are. (What an algorithm says of types of inputs may hold for others of its kind.)
-constexpr uint64_t kReducing = CUBLASLT_NUMERICAL_IMPL_FLAGS_TENSOR_OP_MASK | CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_TF32;
+// What an algorithm must not do. With f32, use tensor cores: they do not multiply it, but what it was rounded to or
+// split into. All else multiplies the inputs as they are. (What an algorithm says of types of inputs may hold for
+// others of its kind.) Other types are what tensor cores are for; that sums are in f32 follows from the compute type.
+uint64_t forbidden(Precision precision) {
+  return precision == Precision::kF32
+             ? CUBLASLT_NUMERICAL_IMPL_FLAGS_TENSOR_OP_MASK | CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_TF32
+             : 0;
+}
+
+cudaDataType_t data_type(Precision precision) {
+  switch (dtype_of(precision)) {
+    case DType::kBF16:
+      return CUDA_R_16BF;
+    case DType::kF16:
+      return CUDA_R_16F;
+    default:
+      return CUDA_R_32F;
+  }
+}
 
 // When algorithms are timed.
 constexpr double kHopeless = 2;            // times the best: not run again
@@ -45,10 +61,15 @@ struct Candidate {
   size_t workspace_bytes = 0;
 };
 
-using Key = std::array<int64_t, 6>;
+using Key = std::array<int64_t, 7>;
 Key key_of(const Product& product) {
-  return {product.m,           product.n,           product.k,
-          product.transpose_a, product.transpose_b, static_cast<int64_t>(product.epilogue)};
+  return {product.m,
+          product.n,
+          product.k,
+          product.transpose_a,
+          product.transpose_b,
+          static_cast<int64_t>(product.epilogue),
+          static_cast<int64_t>(product.precision)};
 }
 
 cublasLtEpilogue_t epilogue_of(const Product& product) {
@@ -71,10 +92,10 @@ bool has_bias(const Product& product) {
   return product.epilogue != Product::Epilogue::kNone && product.epilogue != Product::Epilogue::kRelu;
 }
 
-// "a product of 64x10x128 (m, n, k) with a transposed and a bias gradient"
+// "a product of 64x10x128 (m, n, k) in f32 with a transposed and a bias gradient"
 std::string words_for(const Product& product) {
   std::string words = "a product of " + std::to_string(product.m) + "x" + std::to_string(product.n) + "x" +
-                      std::to_string(product.k) + " (m, n, k)";
+                      std::to_string(product.k) + " (m, n, k) in " + std::string(to_string(product.precision));
   std::vector<std::string> parts;
   if (product.transpose_a) parts.push_back("a transposed");
   if (product.transpose_b) parts.push_back("b transposed");
@@ -191,15 +212,17 @@ class ProductCall : public Call<ProductOperands> {
 
   Desc make_desc() const {
     cublasLtMatmulDesc_t desc = nullptr;
-    check(library_->create_desc(&desc, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescCreate");
+    const bool rounds = product_.precision == Precision::kTF32;
+    check(library_->create_desc(&desc, rounds ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F),
+          "cublasLtMatmulDescCreate");
     return {desc, library_->destroy_desc};
   }
 
   MatrixLayout make_layout(int64_t rows, int64_t columns) const {
     cublasLtMatrixLayout_t layout = nullptr;
-    check(
-        library_->create_layout(&layout, CUDA_R_32F, static_cast<uint64_t>(rows), static_cast<uint64_t>(columns), rows),
-        "cublasLtMatrixLayoutCreate");
+    check(library_->create_layout(&layout, data_type(product_.precision), static_cast<uint64_t>(rows),
+                                  static_cast<uint64_t>(columns), rows),
+          "cublasLtMatrixLayoutCreate");
     return {layout, library_->destroy_layout};
   }
 
@@ -208,7 +231,7 @@ class ProductCall : public Call<ProductOperands> {
     check(library_->set_desc(desc_.get(), attribute, &value, sizeof value), "cublasLtMatmulDescSetAttribute");
   }
 
-  void point_bias_at(const float* bias) {
+  void point_bias_at(const std::byte* bias) {
     if (bias == bias_ || !has_bias(product_)) return;
     set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
     bias_ = bias;
@@ -222,14 +245,17 @@ class ProductCall : public Call<ProductOperands> {
       check(library_->set_preference(made, attribute, &value, sizeof value), "cublasLtMatmulPreferenceSetAttribute");
     };
     prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kMostWorkspaceBytes});
-    prefer(CUBLASLT_MATMUL_PREF_IMPL_MASK, ~kReducing);
+    prefer(CUBLASLT_MATMUL_PREF_IMPL_MASK, ~forbidden(product_.precision));
+    if (is_narrow(dtype_of(product_.precision))) {  // parts of a sum are not rounded before they are added
+      prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, uint32_t{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE});
+    }
     return preference;
   }
 
   // The library's choice, best first by its own estimate.
   void find_candidates() {
     // Where the bias will be is not known; of an address the library wants to know the alignment alone.
-    point_bias_at(reinterpret_cast<const float*>(kAlignment));
+    point_bias_at(reinterpret_cast<const std::byte*>(kAlignment));
     const Preference preference = make_preference();
     std::array<cublasLtMatmulHeuristicResult_t, kMostAlgorithms> results{};
     int count = 0;
@@ -240,24 +266,24 @@ class ProductCall : public Call<ProductOperands> {
       check(status, "cublasLtMatmulAlgoGetHeuristic");
       for (int i = 0; i < count; ++i) {
         const cublasLtMatmulHeuristicResult_t& result = results[static_cast<size_t>(i)];
-        if (result.state != CUBLAS_STATUS_SUCCESS || reduces(result.algo)) continue;
+        if (result.state != CUBLAS_STATUS_SUCCESS || does_forbidden(result.algo)) continue;
         candidates_.push_back({result.algo, result.workspaceSize});
       }
     }
     if (candidates_.empty()) {
       throw Unimplemented(
-          words_for(product_) + ": cuBLASLt has no f32 algorithm for it" +
+          words_for(product_) + ": cuBLASLt has no algorithm for it" +
           (status == CUBLAS_STATUS_SUCCESS ? "" : " (" + describe(status, "cublasLtMatmulAlgoGetHeuristic") + ")"));
     }
   }
 
-  // Whether it multiplies less than f32, should the library have let one pass.
-  bool reduces(const cublasLtMatmulAlgo_t& algorithm) const {
+  // Should the library have let one pass.
+  bool does_forbidden(const cublasLtMatmulAlgo_t& algorithm) const {
     uint64_t flags = 0;
     size_t written = 0;
     const cublasStatus_t status =
         library_->get_capability(&algorithm, CUBLASLT_ALGO_CAP_NUMERICAL_IMPL_FLAGS, &flags, sizeof flags, &written);
-    return status == CUBLAS_STATUS_SUCCESS && (flags & kReducing) != 0;
+    return status == CUBLAS_STATUS_SUCCESS && (flags & forbidden(product_.precision)) != 0;
   }
 
   // A number of the library's; "?" where this algorithm has none.
@@ -340,7 +366,7 @@ class ProductCall : public Call<ProductOperands> {
   cudaStream_t stream_;
   Desc desc_;
   MatrixLayout a_, b_, d_;
-  const float* bias_ = nullptr;        // at which the descriptor points
+  const std::byte* bias_ = nullptr;    // at which the descriptor points
   std::vector<Candidate> candidates_;  // never empty; the first runs
   Event begin_, end_;                  // while tuning
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A convolution is a graph of one node; cuDNN's heuristics list engines for it, best first, of which the first that are
-// full f32, fit the workspace and build are kept as plans.
+// A convolution is a graph of one node; cuDNN's heuristics list engines for it, best first, of which the first that
+// compute as asked, fit the workspace and build are kept as plans.
 //
 // By cuDNN's frontend: headers that find all of cuDNN's functions through one handle. What they want of CUDA's runtime
 // they look for in libcudart.so, which need not be there, as this program has the runtime within. So nothing is called
@@ -35,16 +35,31 @@ constexpr int kTimedRuns = 4;  // in a row
 constexpr int kRounds = 3;
 constexpr double kClearlySlower = 2;  // than the fastest so far: not tried again
 
-// What makes an engine less than f32: with f32 operands, tensor cores compute in TF32; and transforms, which do other
-// arithmetic than is counted, have errors that follow the largest element rather than each.
-const std::vector<fe::NumericalNote_t> kNotFullF32 = {fe::NumericalNote_t::TENSOR_CORE,
-                                                      fe::NumericalNote_t::DOWN_CONVERT_INPUTS,
-                                                      fe::NumericalNote_t::REDUCED_PRECISION_REDUCTION,
-                                                      fe::NumericalNote_t::FFT,
-                                                      fe::NumericalNote_t::WINOGRAD,
-                                                      fe::NumericalNote_t::WINOGRAD_TILE_4x4,
-                                                      fe::NumericalNote_t::WINOGRAD_TILE_6x6,
-                                                      fe::NumericalNote_t::WINOGRAD_TILE_13x13};
+// What an engine must not do: sum in less than f32, round inputs that are kept wider, or transform, which is other
+// arithmetic than is counted, with errors that follow the largest element rather than each. With f32, tensor cores
+// compute in TF32.
+std::vector<fe::NumericalNote_t> forbidden(Precision precision) {
+  std::vector<fe::NumericalNote_t> notes = {fe::NumericalNote_t::DOWN_CONVERT_INPUTS,
+                                            fe::NumericalNote_t::REDUCED_PRECISION_REDUCTION,
+                                            fe::NumericalNote_t::FFT,
+                                            fe::NumericalNote_t::WINOGRAD,
+                                            fe::NumericalNote_t::WINOGRAD_TILE_4x4,
+                                            fe::NumericalNote_t::WINOGRAD_TILE_6x6,
+                                            fe::NumericalNote_t::WINOGRAD_TILE_13x13};
+  if (precision == Precision::kF32) notes.push_back(fe::NumericalNote_t::TENSOR_CORE);
+  return notes;
+}
+
+fe::DataType_t data_type(Precision precision) {
+  switch (dtype_of(precision)) {
+    case DType::kBF16:
+      return fe::DataType_t::BFLOAT16;
+    case DType::kF16:
+      return fe::DataType_t::HALF;
+    default:
+      return fe::DataType_t::FLOAT;
+  }
+}
 
 // cuDNN's messages run over several lines, and may be very long.
 std::string one_line(std::string_view text) {
@@ -105,7 +120,8 @@ const char* name_of(Convolution::Direction direction) {
 }
 
 std::string describe(const Convolution& convolution) {
-  return std::string("conv2d ") + name_of(convolution.direction) + " with x " + to_string(convolution.x) + ", w " +
+  return std::string("conv2d ") + name_of(convolution.direction) + " in " +
+         std::string(to_string(convolution.precision)) + " with x " + to_string(convolution.x) + ", w " +
          to_string(convolution.w) + ", y " + to_string(convolution.y);
 }
 
@@ -142,8 +158,8 @@ Attributes attributes(const Window& window) {
 // Groups go without saying: w has C / groups input channels.
 void build(fe::graph::Graph& graph, const Convolution& convolution) {
   using namespace fe::graph;
-  const auto& [direction, conv, x, w, y] = convolution;
-  graph.set_io_data_type(fe::DataType_t::FLOAT)
+  const auto& [direction, conv, x, w, y, precision] = convolution;
+  graph.set_io_data_type(data_type(precision))
       .set_intermediate_data_type(fe::DataType_t::FLOAT)
       .set_compute_data_type(fe::DataType_t::FLOAT)
       .set_cuda_graph_retention(fe::CudaGraphRetention_t::NONE);  // whoever captures keeps the call
@@ -198,7 +214,8 @@ class Cudnn::Prepared : public Call<ConvolutionOperands> {
     check(graph_.build_operation_graph(session_->handle), "Graph::build_operation_graph", what_);
     check(graph_.create_execution_plans({fe::HeurMode_t::A, fe::HeurMode_t::FALLBACK}), "Graph::create_execution_plans",
           what_);
-    graph_.deselect_numeric_notes(kNotFullF32).deselect_workspace_greater_than(kMostWorkspaceBytes);
+    graph_.deselect_numeric_notes(forbidden(convolution.precision))
+        .deselect_workspace_greater_than(kMostWorkspaceBytes);
     keep_plans();
     check(graph_.prepare_variant_pack_template(), "Graph::prepare_variant_pack_template");
   }
@@ -280,7 +297,7 @@ class Cudnn::Prepared : public Call<ConvolutionOperands> {
       plans_.push_back(std::move(plan));
     }
     if (!plans_.empty()) return;
-    if (failure.empty()) failure = "all compute in less than f32, or by transforms";
+    if (failure.empty()) failure = "all compute in less than asked for, or by transforms";
     throw Unimplemented(what_ + ": cuDNN: none of " + std::to_string(graph_.get_execution_plan_count()) +
                         " plans will do; " + one_line(failure));
   }

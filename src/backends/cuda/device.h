@@ -15,6 +15,7 @@
 
 #include "backends/backend.h"
 #include "backends/cuda/kernels.h"
+#include "core/precision.h"
 #include "ops/ops.h"
 
 namespace triphase::cuda {
@@ -33,6 +34,7 @@ struct Product {
   bool transpose_a = false;
   bool transpose_b = false;
   Epilogue epilogue = Epilogue::kNone;
+  Precision precision = Precision::kF32;  // what all operands are kept in; sums are in f32
 };
 
 // One of the three convolutions of a layer; x, w and y are its forward shapes, all NCHW, whichever is computed.
@@ -41,19 +43,20 @@ struct Convolution {
   Direction direction = Direction::kForward;
   Conv2d conv;
   Shape x, w, y;
+  Precision precision = Precision::kF32;
 };
 
 // Where a call finds its operands. A product's are a, b, y and bias; a convolution's x, w and y, whichever is written.
 struct ProductOperands {
-  const float* a = nullptr;
-  const float* b = nullptr;
-  float* y = nullptr;
-  float* bias = nullptr;
+  const std::byte* a = nullptr;
+  const std::byte* b = nullptr;
+  std::byte* y = nullptr;
+  std::byte* bias = nullptr;
 };
 struct ConvolutionOperands {
-  float* x = nullptr;
-  float* w = nullptr;
-  float* y = nullptr;
+  std::byte* x = nullptr;
+  std::byte* w = nullptr;
+  std::byte* y = nullptr;
 };
 
 // A library's call, made ready before there is memory for its operands.
@@ -103,6 +106,9 @@ class Device {
   // `captured`: one graph of everything, so that launching costs nothing between the pieces; otherwise launched one by
   // one as it runs.
   virtual std::unique_ptr<Recording> record(const std::vector<Piece>& pieces, bool captured) = 0;
+
+  // Calls `launches`; a profiler finds what that launches under this name.
+  virtual void run_named(const std::string& /*name*/, const Piece& launches) { launches(); }
 
   virtual std::optional<DeviceState> state() { return {}; }
 

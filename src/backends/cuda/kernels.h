@@ -5,6 +5,8 @@
 // Element kernels compute element i in a call; elements do not depend on each other, so that the result may take the
 // place of an operand of the same size. Gradients of windows gather, so that nothing is added atomically and each
 // element is written once. Reduction kernels sum terms of a segment in any order by merge(), then finish() it.
+//
+// T is what activations and their gradients are kept in; all is computed, and parameters are kept, in f32.
 #pragma once
 
 #include <cmath>
@@ -13,6 +15,7 @@
 #include <variant>
 
 #include "core/host_device.h"
+#include "core/narrow.h"
 #include "optimizers/optimizers.h"
 
 namespace triphase::cuda {
@@ -21,42 +24,46 @@ namespace kernels {
 // --- Element by element -------------------------------------------------------------------------
 
 // y = max(x, 0)
+template <class T>
 struct Relu {
-  const float* x;
-  float* y;
+  const T* x;
+  T* y;
 
-  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const { y[i] = x[i] > 0 ? x[i] : 0; }
+  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const { y[i] = x[i] > 0.0f ? x[i] : T(0.0f); }
 };
 
 // dx = dy where y > 0, else 0
+template <class T>
 struct ReluBackward {
-  const float* dy;
-  const float* y;
-  float* dx;
+  const T* dy;
+  const T* y;
+  T* dx;
 
-  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const { dx[i] = y[i] > 0 ? dy[i] : 0; }
+  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const { dx[i] = y[i] > 0.0f ? dy[i] : T(0.0f); }
 };
 
 // y = a + b
+template <class T>
 struct Add {
-  const float* a;
-  const float* b;
-  float* y;
+  const T* a;
+  const T* b;
+  T* y;
 
   TRIPHASE_HOST_DEVICE void operator()(int64_t i) const { y[i] = a[i] + b[i]; }
 };
 
 // y = x + bias[c], and relu where asked.   x, y: [N, channels, inner...]
+template <class T>
 struct AddBias {
-  const float* x;
-  const float* bias;
-  float* y;
+  const T* x;
+  const T* bias;
+  T* y;
   int64_t channels, inner;
   bool relu;
 
   TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
     const float sum = x[i] + bias[i / inner % channels];
-    y[i] = relu && !(sum > 0) ? 0 : sum;
+    y[i] = relu && !(sum > 0) ? 0.0f : sum;
   }
 };
 
@@ -117,11 +124,11 @@ struct Pooling {
 };
 
 // y = the largest of a window's taps within x, tap = the first of equals, row-major in the window.
-template <class Tap>
+template <class T, class Tap>
 struct MaxPool {
   Pooling pool;
-  const float* x;
-  float* y;
+  const T* x;
+  T* y;
   Tap* tap;
 
   TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
@@ -138,12 +145,12 @@ struct MaxPool {
 };
 
 // dx = the sum of dy of the windows whose tap it is.
-template <class Tap>
+template <class T, class Tap>
 struct MaxPoolBackward {
   Pooling pool;
-  const float* dy;
+  const T* dy;
   const Tap* tap;
-  float* dx;
+  T* dx;
 
   TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
     float sum = 0;
@@ -155,11 +162,12 @@ struct MaxPoolBackward {
 };
 
 // y = the sum of a window's taps within x over their number, or over the kernel's area where padding counts.
+template <class T>
 struct AveragePool {
   Pooling pool;
   bool count_padding;
-  const float* x;
-  float* y;
+  const T* x;
+  T* y;
 
   TRIPHASE_HOST_DEVICE static float count(const Pooling& pool, bool count_padding, int64_t i) {
     return static_cast<float>(count_padding ? pool.kernel[0] * pool.kernel[1] : pool.taps_within(i));
@@ -173,28 +181,30 @@ struct AveragePool {
 };
 
 // dx = the sum over the windows that hold it of dy over their number.
+template <class T>
 struct AveragePoolBackward {
   Pooling pool;
   bool count_padding;
-  const float* dy;
-  float* dx;
+  const T* dy;
+  T* dx;
 
   TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
     float sum = 0;
     pool.for_each_window(
-        i, [&](int64_t from, int64_t) { sum += dy[from] / AveragePool::count(pool, count_padding, from); });
+        i, [&](int64_t from, int64_t) { sum += dy[from] / AveragePool<T>::count(pool, count_padding, from); });
     dx[i] = sum;
   }
 };
 
 // y = (x - mean) / sqrt(variance + epsilon) gamma + beta, each by channel.   x, y: [N, channels, inner]
+template <class T>
 struct Normalise {
-  const float* x;
+  const T* x;
   const float* gamma;
   const float* beta;
   const float* mean;
   const float* variance;
-  float* y;
+  T* y;
   int64_t channels, inner;
   float epsilon;
 
@@ -206,15 +216,16 @@ struct Normalise {
 
 // dx = gamma inverse (dy - dbeta / count - (x - mean) inverse dgamma / count), inverse = 1 / sqrt(variance + epsilon),
 // count the values of a channel.
+template <class T>
 struct NormaliseBackward {
-  const float* dy;
-  const float* x;
+  const T* dy;
+  const T* x;
   const float* gamma;
   const float* mean;
   const float* variance;
   const float* dgamma;
   const float* dbeta;
-  float* dx;
+  T* dx;
   int64_t channels, inner;
   float epsilon, count;
 
@@ -240,10 +251,11 @@ struct Exponentials {
 };
 
 // probabilities = exp(x - largest) / sum, of the row
+template <class T>
 struct Probabilities {
-  const float* x;
+  const T* x;
   const Exponentials* rows;
-  float* probabilities;
+  T* probabilities;
   int64_t classes;
 
   TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
@@ -253,10 +265,11 @@ struct Probabilities {
 };
 
 // dx = (probabilities - onehot(target)) scale
+template <class T>
 struct SoftmaxCrossEntropyBackward {
-  const float* probabilities;
+  const T* probabilities;
   const int32_t* target;
-  float* dx;
+  T* dx;
   int64_t classes;
   float scale;
 
@@ -266,22 +279,34 @@ struct SoftmaxCrossEntropyBackward {
 };
 
 // y = x scale
+template <class T>
 struct Scale {
-  const float* x;
-  float* y;
+  const T* x;
+  T* y;
   float scale;
 
   TRIPHASE_HOST_DEVICE void operator()(int64_t i) const { y[i] = x[i] * scale; }
 };
 
-// One step of an optimizer on several parameters at once, as if their elements lay in a row.
-template <class Rule>
+// copy = x
+template <class T>
+struct Convert {
+  const float* x;
+  T* copy;
+
+  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const { copy[i] = x[i]; }
+};
+
+// One step of an optimizer on several parameters at once, as if their elements lay in a row; T is what their gradients
+// are kept in.
+template <class Rule, class T>
 struct Update {
   static constexpr int kMostParts = 32;
   struct Part {
     float* w;
-    const float* gradient;
+    const T* gradient;
     float* states[2];
+    T* copy;      // of w, as layers read it; null where they read w
     int64_t end;  // of its elements in the row
   };
   Rule rule;
@@ -296,20 +321,12 @@ struct Update {
     const int64_t element = p > 0 ? i - parts[p - 1].end : i;
     float state[2] = {0, 0};
     for (int s = 0; s < Rule::kStates; ++s) state[s] = part.states[s][element];
-    rule.step(part.w[element], part.gradient[element], state, scalars);
+    rule.step(part.w[element], static_cast<float>(part.gradient[element]), state, scalars);
     for (int s = 0; s < Rule::kStates; ++s) part.states[s][element] = state[s];
+    if (part.copy != nullptr) part.copy[element] = part.w[element];
   }
 };
 
-template <class Rules>
-struct WithUpdates;
-template <class... Rule>
-struct WithUpdates<std::variant<Rule...>> {
-  using Kernels =
-      std::variant<Relu, ReluBackward, Add, AddBias, MaxPool<uint8_t>, MaxPool<int32_t>, MaxPoolBackward<uint8_t>,
-                   MaxPoolBackward<int32_t>, AveragePool, AveragePoolBackward, Normalise, NormaliseBackward, Blend,
-                   Probabilities, SoftmaxCrossEntropyBackward, Scale, Update<Rule>...>;
-};
 // --- Sums of many terms -------------------------------------------------------------------------
 
 // Where term t of channel c lies in an [N, channels, inner] tensor.
@@ -318,9 +335,10 @@ TRIPHASE_HOST_DEVICE inline int64_t in_channel(int64_t c, int64_t t, int64_t cha
 }
 
 // gradient[c] = sum of dy over all but the channels.   segments: channels  terms: N inner
+template <class T>
 struct BiasGradient {
-  const float* dy;
-  float* gradient;
+  const T* dy;
+  T* gradient;
   int64_t channels, inner;
 
   using Sum = float;
@@ -331,8 +349,9 @@ struct BiasGradient {
 };
 
 // Mean and biased variance by channel; merged as Chan, Golub and LeVeque (1979).   segments: channels  terms: N inner
+template <class T>
 struct Moments {
-  const float* x;
+  const T* x;
   float* mean;
   float* variance;
   int64_t channels, inner;
@@ -356,9 +375,10 @@ struct Moments {
 };
 
 // dbeta = sum of dy, dgamma = sum of dy (x - mean) / sqrt(variance + epsilon).   segments: channels  terms: N inner
+template <class T>
 struct NormaliseGradients {
-  const float* dy;
-  const float* x;
+  const T* dy;
+  const T* x;
   const float* mean;
   const float* variance;
   float* dgamma;
@@ -382,8 +402,9 @@ struct NormaliseGradients {
 };
 
 // rows[n] of x[n, :].   segments: rows  terms: classes
+template <class T>
 struct SumOfExponentials {
-  const float* x;
+  const T* x;
   Exponentials* rows;
   int64_t classes;
 
@@ -402,8 +423,9 @@ struct SumOfExponentials {
 };
 
 // loss = mean of log(sum) + largest - x[n, target[n]].   segments: 1  terms: rows
+template <class T>
 struct CrossEntropy {
-  const float* x;
+  const T* x;
   const int32_t* target;
   const Exponentials* rows;
   float* loss;
@@ -419,8 +441,9 @@ struct CrossEntropy {
 };
 
 // sums[s] = sum of x² over every so many of its elements.   segments: as many as wanted  terms: count / segments, up
+template <class T>
 struct SumOfSquares {
-  const float* x;
+  const T* x;
   float* sums;
   int64_t count, segments;
 
@@ -428,7 +451,7 @@ struct SumOfSquares {
   TRIPHASE_HOST_DEVICE static Sum nothing() { return 0; }
   TRIPHASE_HOST_DEVICE Sum term(int64_t s, int64_t t) const {
     const int64_t i = t * segments + s;
-    return i < count ? x[i] * x[i] : 0;
+    return i < count ? x[i] * x[i] : 0.0f;
   }
   TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) { return a + b; }
   TRIPHASE_HOST_DEVICE void finish(int64_t s, Sum sum) const { sums[s] = sum; }
@@ -449,10 +472,39 @@ struct Mean {
 
 }  // namespace kernels
 
-using ElementKernel = kernels::WithUpdates<Optimizer>::Kernels;
-using ReductionKernel =
-    std::variant<kernels::BiasGradient, kernels::Moments, kernels::NormaliseGradients, kernels::SumOfExponentials,
-                 kernels::CrossEntropy, kernels::SumOfSquares, kernels::Mean>;
+// All of them, for every T and every optimizer.
+template <class... Lists>
+struct Joined;
+template <class... Kernel>
+struct Joined<std::variant<Kernel...>> {
+  using Kernels = std::variant<Kernel...>;
+};
+template <class... A, class... B, class... Lists>
+struct Joined<std::variant<A...>, std::variant<B...>, Lists...> : Joined<std::variant<A..., B...>, Lists...> {};
+
+template <class T, class Rules>
+struct ElementKernels;
+template <class T, class... Rule>
+struct ElementKernels<T, std::variant<Rule...>> {
+  using Kernels =
+      std::variant<kernels::Relu<T>, kernels::ReluBackward<T>, kernels::Add<T>, kernels::AddBias<T>,
+                   kernels::MaxPool<T, uint8_t>, kernels::MaxPool<T, int32_t>, kernels::MaxPoolBackward<T, uint8_t>,
+                   kernels::MaxPoolBackward<T, int32_t>, kernels::AveragePool<T>, kernels::AveragePoolBackward<T>,
+                   kernels::Normalise<T>, kernels::NormaliseBackward<T>, kernels::Probabilities<T>,
+                   kernels::SoftmaxCrossEntropyBackward<T>, kernels::Scale<T>, kernels::Convert<T>,
+                   kernels::Update<Rule, T>...>;
+};
+template <class T>
+using ElementKernelsOf = typename ElementKernels<T, Optimizer>::Kernels;
+using ElementKernel = Joined<ElementKernelsOf<float>, ElementKernelsOf<BF16>, ElementKernelsOf<F16>,
+                             std::variant<kernels::Blend>>::Kernels;
+
+template <class T>
+using ReductionKernelsOf =
+    std::variant<kernels::BiasGradient<T>, kernels::Moments<T>, kernels::NormaliseGradients<T>,
+                 kernels::SumOfExponentials<T>, kernels::CrossEntropy<T>, kernels::SumOfSquares<T>>;
+using ReductionKernel = Joined<ReductionKernelsOf<float>, ReductionKernelsOf<BF16>, ReductionKernelsOf<F16>,
+                               std::variant<kernels::Mean>>::Kernels;
 
 // Threads that sum one segment, on the GPU as on the host: each every kReducers-th term, then pairs of threads.
 inline constexpr int kReducers = 256;

@@ -4,9 +4,9 @@
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <thread>
 
+#include "core/elements.h"
 #include "program/initial.h"
 
 namespace triphase::cuda {
@@ -78,7 +78,7 @@ void CudaPlan::allocate(uint64_t seed) {
   for (int g = 0; g < group_index(); ++g) {
     const Pending& group = compiled_[static_cast<size_t>(g)];
     if (group.tune) group.tune();
-    run(g);
+    device_->run_named(group_name(g), [&] { run(g); });
     if (group.implementation) set_implementation(static_cast<size_t>(g), group.implementation());
   }
   restore();
@@ -103,30 +103,28 @@ void CudaPlan::fill(TensorId id) {
   const InitialValues initial(program_, id, seed_);
   const auto levels = initial.levels();
   const int64_t elements = count(id);
-  std::vector<uint32_t> piece(static_cast<size_t>(std::min(elements, kPieceElements)));  // f32 or s32
+  const int64_t width = size_in_bytes(tensor.type.dtype);
+  std::vector<std::byte> piece(static_cast<size_t>(std::min(elements, kPieceElements) * width));
   for (int64_t begin = 0; begin < elements; begin += kPieceElements) {
     const int64_t size = std::min(kPieceElements, elements - begin);
     in_parallel(size, [&](int64_t from, int64_t to) {
-      for (int64_t i = from; i < to; ++i) {
-        if (levels) {
-          const float value = levels->values[random_level(levels->stream, static_cast<uint64_t>(begin + i))];
-          piece[static_cast<size_t>(i)] = std::bit_cast<uint32_t>(value);
-        } else if (tensor.type.dtype == DType::kS32) {
-          piece[static_cast<size_t>(i)] = static_cast<uint32_t>(static_cast<int32_t>(initial(begin + i)));
-        } else {
-          piece[static_cast<size_t>(i)] = std::bit_cast<uint32_t>(static_cast<float>(initial(begin + i)));
-        }
+      if (levels) {
+        with_float_type(tensor.type.dtype, [&]<class T>() {
+          T* out = reinterpret_cast<T*>(piece.data());
+          for (int64_t i = from; i < to; ++i) {
+            out[i] = levels->values[random_level(levels->stream, static_cast<uint64_t>(begin + i))];
+          }
+        });
+        return;
       }
+      for (int64_t i = from; i < to; ++i) store(piece.data(), tensor.type.dtype, i, initial(begin + i));
     });
-    const int64_t width = size_in_bytes(tensor.type.dtype);
-    if (width == 1) throw std::logic_error("CudaPlan: bytes are never given");
     device_->write(bytes(id) + begin * width, piece.data(), size * width);
   }
 }
 
 double CudaPlan::read(TensorId id, int64_t index) const {
-  const DType dtype = program_.tensor(id).type.dtype;
-  const int64_t width = size_in_bytes(dtype);
+  const int64_t width = size_in_bytes(dtype(id));
   const int storage = storage_of_[static_cast<size_t>(id)];
   const int64_t offset = index * width;
   const int64_t number = offset / kPageBytes;
@@ -136,16 +134,7 @@ double CudaPlan::read(TensorId id, int64_t index) const {
     page.resize(static_cast<size_t>(std::min(kPageBytes, count(id) * width - begin)));
     device_->read(page.data(), bytes(id) + begin, static_cast<int64_t>(page.size()));
   }
-  const std::byte* element = page.data() + offset % kPageBytes;
-  switch (dtype) {
-    case DType::kF32:
-      return *reinterpret_cast<const float*>(element);
-    case DType::kS32:
-      return *reinterpret_cast<const int32_t*>(element);
-    case DType::kU8:
-      return static_cast<double>(*element);
-  }
-  return 0;
+  return load(page.data(), dtype(id), offset % kPageBytes / width);
 }
 
 void CudaPlan::begin_step(const std::vector<double>& scalars) {
@@ -153,6 +142,18 @@ void CudaPlan::begin_step(const std::vector<double>& scalars) {
   if (!materialised(program_.scalars)) return;
   const std::vector<float> values(scalars.begin(), scalars.end());
   device_->write(bytes(program_.scalars), values.data(), static_cast<int64_t>(values.size() * sizeof(float)));
+}
+
+std::string CudaPlan::group_name(int group) const {
+  std::vector<std::string> layers;
+  const std::vector<int>& ops = groups()[static_cast<size_t>(group)].ops;
+  for (const int op : ops) {
+    const std::string& layer = program_.layers[static_cast<size_t>(op_at(op).layer)].name;
+    if (std::ranges::find(layers, layer) == layers.end()) layers.push_back(layer);
+  }
+  std::string name;
+  for (const std::string& layer : layers) name += (name.empty() ? "" : "+") + layer;
+  return name + "/" + std::string(to_string(op_at(ops.front()).phase));
 }
 
 Recording& CudaPlan::recording(std::vector<int> key, const std::function<std::vector<Piece>()>& pieces, bool captured) {
@@ -222,6 +223,11 @@ int CudaPlan::only_reader(TensorId id, Phase phase) const {
   return readers.size() == 1 && op_at(readers[0]).phase == phase ? readers[0] : -1;
 }
 
+TensorId CudaPlan::replaced_by(TensorId id) const {
+  const auto found = std::ranges::find(program_.tensors, id, &Tensor::next);
+  return found == program_.tensors.end() ? kNoTensor : static_cast<TensorId>(found - program_.tensors.begin());
+}
+
 void CudaPlan::put(TensorId id, TensorId alias) {
   int& storage = storage_of_[static_cast<size_t>(id)];
   if (alias != kNoTensor) {
@@ -251,10 +257,10 @@ std::byte* CudaPlan::bytes(TensorId id) const {
   return storages_[static_cast<size_t>(storage_of_[static_cast<size_t>(id)])].data;
 }
 
-std::function<float*()> CudaPlan::scratch(int64_t wanted) {
+std::function<std::byte*()> CudaPlan::scratch(int64_t wanted) {
   const int64_t offset = pending_.scratch_bytes;
   pending_.scratch_bytes += (wanted + kAlignment - 1) / kAlignment * kAlignment;
-  return [this, offset] { return reinterpret_cast<float*>(scratch_data_ + offset); };
+  return [this, offset] { return scratch_data_ + offset; };
 }
 
 void CudaPlan::begin(std::vector<int> ops) {

@@ -66,16 +66,21 @@ class CudaPlan : public GroupedPlan {
   void compile_softmax_cross_entropy(int op);
   void compile_mean_square(int op);
   void compile_update(int op, const Optimizer& optimizer);
-  // A group of this op alone that is one element kernel over `over`'s elements; `make` is called as it is launched,
-  // when addresses are known.
-  void end_elementwise(int op, TensorId over, std::function<ElementKernel()> make);
+  void compile_convert(int op);
+  // A group of this op alone that is one element kernel over `over`'s elements. make.operator()<T>(), T being what they
+  // are kept in, is called as it is launched, when addresses are known.
+  template <class F>
+  void end_elementwise(int op, TensorId over, F make);
 
   const Op& op_at(int op) const { return program_.ops[static_cast<size_t>(op)]; }
   const Shape& shape(TensorId id) const { return program_.tensor(id).type.shape; }
   int64_t count(TensorId id) const { return element_count(shape(id)); }
   int64_t channels(TensorId id) const { return shape(id)[1]; }
   int64_t inner(TensorId id) const { return count(id) / shape(id)[0] / shape(id)[1]; }
+  DType dtype(TensorId id) const { return program_.tensor(id).type.dtype; }
   int group_index() const { return static_cast<int>(groups().size()); }
+  // What the step replaces with this tensor, if anything.
+  TensorId replaced_by(TensorId id) const;
   // The only op that reads a tensor if it belongs to the same phase, else -1.
   int only_reader(TensorId id, Phase phase) const;
 
@@ -87,9 +92,12 @@ class CudaPlan : public GroupedPlan {
   // A tensor's place where an op may write over `over` if nothing reads that any more.
   void put_over(TensorId id, TensorId over, int op) { put(id, dies_at(over, op) ? over : kNoTensor); }
   std::byte* bytes(TensorId id) const;
-  float* data(TensorId id) const { return reinterpret_cast<float*>(bytes(id)); }
+  template <class T = float>
+  T* data(TensorId id) const {
+    return reinterpret_cast<T*>(bytes(id));
+  }
   // An address in the scratch that all groups share, known after allocate().
-  std::function<float*()> scratch(int64_t bytes);
+  std::function<std::byte*()> scratch(int64_t bytes);
 
   void begin(std::vector<int> ops);
   void touch(TensorId id);  // counts an operand's planned traffic
@@ -104,6 +112,8 @@ class CudaPlan : public GroupedPlan {
   Recording& recording(std::vector<int> key, const std::function<std::vector<Piece>()>& pieces, bool captured = true);
   // A step's work, in pieces that end where a stamp is asked for.
   std::vector<Piece> pieces(Marks marks);
+  // The layers and the phase whose ops it has: "conv1+relu1/forward". scripts/count_flop reads it.
+  std::string group_name(int group) const;
   // What was read back is out of date.
   void forget() const { pages_.clear(); }
 

@@ -15,7 +15,7 @@ namespace {
 memory::desc transposed(const memory::desc& matrix) {
   const Dims dims = matrix.get_dims();
   const Dims strides = matrix.get_strides();
-  return {Dims{dims[1], dims[0]}, memory::data_type::f32, Dims{strides[1], strides[0]}};
+  return {Dims{dims[1], dims[0]}, matrix.get_data_type(), Dims{strides[1], strides[0]}};
 }
 
 // Above as many rows a library's product, which also blocks over rows, has always been the faster.
@@ -24,7 +24,9 @@ constexpr int64_t kMostOwnRows = 512;
 // A gradient of as many bytes is out of the caches before the update reads it, so that its stores may pass them.
 constexpr int64_t kStreamFrom = 32 << 20;
 
-bool may_use_own_products(const ProductShape& shape) { return have_products() && shape.rows <= kMostOwnRows; }
+bool may_use_own_products(const ProductShape& shape, DType dtype) {
+  return dtype == DType::kF32 && have_products() && shape.rows <= kMostOwnRows;
+}
 
 float* floats(const memory& m) { return static_cast<float*>(m.get_data_handle()); }
 
@@ -79,7 +81,8 @@ void OnednnPlan::compile() {
                    [&](const BatchNorm2dBackward&) { compile_batch_norm_backward(op); },
                    [&](const Reshape&) { compile_reshape(op); },
                    [&](const Update&) { compile_update(op); },
-                   [&](const RunningStatistics&) { compile_update(op); },
+                   [&](const Convert&) { compile_convert(op); },
+                   [&](const RunningStatistics&) { compile_statistics(op); },
                    [&](const SoftmaxCrossEntropy&) { compile_loss(op); },
                    [&](const SoftmaxCrossEntropyBackward&) { compile_loss(op); },
                    [&](const MeanSquare&) { compile_loss(op); },
@@ -98,12 +101,13 @@ void OnednnPlan::place_given(int op) {
                        std::holds_alternative<Conv2dBackwardWeights>(that.kind) ||
                        std::holds_alternative<BiasGradient>(that.kind);  // with the product that it is fused into
   if (chooses) return;
+  if (std::holds_alternative<Update>(that.kind)) return place_given_to_update(op);
   for (const TensorId id : that.inputs) {
     const Tensor& tensor = program_.tensor(id);
     if (materialised(id) || tensor.producer >= 0 || tensor.role == Role::kState) continue;
     if (product && tensor.role == Role::kParameter) {
-      put(id, column_major(tensor.type.shape));
-    } else if (id == program_.input || std::holds_alternative<Update>(that.kind)) {
+      put(id, column_major(tensor.type));
+    } else if (id == program_.input) {
       put(id, row_major(tensor.type));
     } else {
       put(id, usual_layout(tensor.type));
@@ -111,12 +115,23 @@ void OnednnPlan::place_given(int op) {
   }
 }
 
+// In the order of its gradient where that is no order of blocks, so that both are read alike.
+void OnednnPlan::place_given_to_update(int op) {
+  const TensorId w = op_at(op).inputs[0];
+  const TensorId gradient = op_at(op).inputs[1];
+  if (!materialised(gradient)) put(gradient, row_major(type(gradient)));
+  if (!materialised(program_.scalars)) put(program_.scalars, row_major(type(program_.scalars)));
+  if (materialised(w)) return;
+  const memory::desc like = layout(gradient).desc();
+  put(w, same_strides(like, DType::kF32).value_or(row_major({like.get_dims(), DType::kF32})));
+}
+
 memory::desc OnednnPlan::usual_layout(const TensorType& type) const {
   if (type.shape.size() != 4) return row_major(type);
   constexpr int64_t kWidth = 3;
   const int64_t channels = type.shape[1];
-  const memory::desc image(type.shape, memory::data_type::f32, memory::format_tag::any);
-  const memory::desc weights({channels, channels, kWidth, kWidth}, memory::data_type::f32, memory::format_tag::any);
+  const memory::desc image = any_layout(type);
+  const memory::desc weights = any_layout({{channels, channels, kWidth, kWidth}, type.dtype});
   const Dims ones = {1, 1};
   const dnnl::convolution_forward::primitive_desc convolution(
       engine_, dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct, image, weights, memory::desc(),
@@ -144,7 +159,7 @@ void OnednnPlan::compile_forward_product(int op) {
     ops.push_back(reader);
     output = op_at(reader).outputs[0];
   }
-  if (bias != kNoTensor && !materialised(bias)) put(bias, vector_of(program_.tensor(bias).type.shape[0]));
+  if (bias != kNoTensor && !materialised(bias)) put(bias, row_major(type(bias)));
   if (std::holds_alternative<MatMul>(op_at(op).kind)) {
     compile_matmul(op, std::move(ops), bias, output, relu);
   } else {
@@ -156,9 +171,10 @@ void OnednnPlan::compile_forward_product(int op) {
 void OnednnPlan::compile_matmul(int op, std::vector<int> ops, TensorId bias, TensorId output, bool relu) {
   const TensorId x = op_at(op).inputs[0];
   const TensorId w = op_at(op).inputs[1];
-  if (program_.tensor(w).role != Role::kParameter) throw Unimplemented("a product of two computed matrices");
+  if (program_.tensor(w).role != Role::kParameter && program_.tensor(w).role != Role::kCopy)
+    throw Unimplemented("a product of two computed matrices");
   if (!materialised(x)) put(x, row_major(program_.tensor(x).type));
-  if (!materialised(w)) put(w, column_major(program_.tensor(w).type.shape));
+  if (!materialised(w)) put(w, column_major(type(w)));
   begin(std::move(ops));
   put(output, row_major(program_.tensor(output).type));
   for (const TensorId id : {x, w, output}) touch(id);
@@ -170,11 +186,10 @@ void OnednnPlan::compile_matmul(int op, std::vector<int> ops, TensorId bias, Ten
   const memory x_memory = bind_as(x, x_desc);
   Args args = {{DNNL_ARG_SRC, x_memory}, {DNNL_ARG_DST, bind(output)}};
 
-  const memory::desc row =
-      bias == kNoTensor ? memory::desc() : memory::desc(Dims{1, features}, memory::data_type::f32, Dims{features, 1});
+  const memory::desc row = bias == kNoTensor ? memory::desc() : row_major({{1, features}, dtype()});
   const dnnl::matmul::primitive_desc product(engine_, x_desc, transposed(w_desc), row, y_desc, attr);
   const dnnl::inner_product_forward::primitive_desc inner(engine_, dnnl::prop_kind::forward_training, x_desc, w_desc,
-                                                          bias == kNoTensor ? memory::desc() : vector_of(features),
+                                                          bias == kNoTensor ? memory::desc() : layout(bias).desc(),
                                                           y_desc, attr);
   Args product_args = args;
   Args inner_args = args;
@@ -192,7 +207,7 @@ void OnednnPlan::compile_matmul(int op, std::vector<int> ops, TensorId bias, Ten
       {"inner_product:" + std::string(inner.impl_info_str()),
        executes(dnnl::inner_product_forward(inner), inner_args)}};
   const ProductShape shape{x_desc.get_dims()[0], x_desc.get_dims()[1], features};
-  if (may_use_own_products(shape)) {
+  if (may_use_own_products(shape, dtype())) {
     const memory own = scratch(vector_of(product_scratch(shape, options_.threads)));
     candidates.push_back({"loop:product",
                           [=, this] {
@@ -235,7 +250,7 @@ void OnednnPlan::compile_matmul_backward_data(int op) {
        executes(dnnl::inner_product_backward_data(inner), inner_args)},
       {"matmul:" + std::string(product.impl_info_str()), executes(dnnl::matmul(product), product_args)}};
   const ProductShape shape{dx_desc.get_dims()[0], dx_desc.get_dims()[1], dy_desc.get_dims()[1]};
-  if (may_use_own_products(shape)) {
+  if (may_use_own_products(shape, dtype())) {
     const memory own = scratch(vector_of(product_scratch(shape, options_.threads)));
     candidates.push_back(
         {"loop:product", [=, this] { product_backward_data(shape, floats(dy_memory), data(w), data(dx), floats(own)); },
@@ -255,10 +270,10 @@ void OnednnPlan::compile_matmul_backward_weights(int op, std::optional<int> bias
   const int64_t rows = program_.tensor(dy).type.shape[0];
   const int64_t features = dw_shape[0];
   begin(bias_op ? std::vector<int>{*bias_op, op} : std::vector<int>{op});
-  put(dw, column_major(dw_shape));
+  put(dw, column_major(type(dw)));
   for (const TensorId id : {dy, x, dw}) touch(id);
   if (db != kNoTensor) {
-    put(db, vector_of(features));
+    put(db, row_major(type(db)));
     touch(db);
   }
   const primitive_attr attr = primitive_attributes();
@@ -290,11 +305,14 @@ void OnednnPlan::compile_matmul_backward_weights(int op, std::optional<int> bias
                                         executes(dnnl::inner_product_backward_weights(inner), inner_args)},
                                        {"matmul:" + std::string(product.impl_info_str()), [=, this] {
                                           run_product();
-                                          if (db != kNoTensor)
-                                            bias_gradient(floats(dy_memory), data(db), rows, features);
+                                          if (db == kNoTensor) return;
+                                          with_kept_type(dtype(), [&]<class T>() {
+                                            bias_gradient(static_cast<const T*>(dy_memory.get_data_handle()),
+                                                          data<T>(db), rows, features);
+                                          });
                                         }}};
   const ProductShape shape{rows, x_desc.get_dims()[1], features};
-  if (may_use_own_products(shape)) {
+  if (may_use_own_products(shape, dtype())) {
     const memory own = scratch(vector_of(product_scratch(shape, options_.threads)));
     const auto run_own = [=, this](Stores stores) {
       product_backward_weights(shape, floats(x_memory), floats(dy_memory), data(dw),

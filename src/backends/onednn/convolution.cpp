@@ -14,8 +14,6 @@ using Dims = memory::dims;
 
 namespace {
 
-memory::desc any(const Shape& shape) { return {shape, memory::data_type::f32, memory::format_tag::any}; }
-
 // A convolution's attributes as oneDNN wants them; with groups, weights have a dimension more.
 struct ConvShape {
   Dims stride, dilation, padding;
@@ -62,10 +60,9 @@ void OnednnPlan::compile_conv(int op, std::vector<int> ops, TensorId bias, Tenso
   const TensorId w = op_at(op).inputs[1];
   const ConvShape conv(kind, program_.tensor(w).type.shape);
   const memory::desc bias_desc = bias == kNoTensor ? memory::desc() : layout(bias).desc();
-  const memory::desc x_wanted = any(program_.tensor(x).type.shape);
-  const memory::desc w_wanted = materialised(w) ? layout(w).desc() : any(conv.w);
-  const auto forward =
-      forward_desc(engine_, conv, x_wanted, w_wanted, bias_desc, any(program_.tensor(output).type.shape), relu);
+  const memory::desc x_wanted = any_layout(type(x));
+  const memory::desc w_wanted = materialised(w) ? layout(w).desc() : any_layout({conv.w, dtype()});
+  const auto forward = forward_desc(engine_, conv, x_wanted, w_wanted, bias_desc, any_layout(type(output)), relu);
   if (!materialised(x)) put(x, forward.src_desc());
   if (!materialised(w)) put(w, forward.weights_desc());
   begin(std::move(ops));
@@ -88,12 +85,12 @@ void OnednnPlan::compile_conv_backward_data(int op) {
   const TensorId w = op_at(op).inputs[1];
   const TensorId dx = op_at(op).outputs[0];
   const ConvShape conv(kind.conv, program_.tensor(w).type.shape);
-  const memory::desc x_desc = any(kind.x_shape);
-  const memory::desc y_desc = any(program_.tensor(dy).type.shape);
-  const auto hint = forward_desc(engine_, conv, x_desc, any(conv.w), memory::desc(), y_desc, false);
+  const memory::desc x_desc = any_layout(type(dx));
+  const memory::desc y_desc = any_layout(type(dy));
+  const auto hint = forward_desc(engine_, conv, x_desc, any_layout({conv.w, dtype()}), memory::desc(), y_desc, false);
   const dnnl::convolution_backward_data::primitive_desc backward(
-      engine_, dnnl::algorithm::convolution_direct, x_desc, any(conv.w), y_desc, conv.stride, conv.dilation,
-      conv.padding, conv.padding, hint, primitive_attributes());
+      engine_, dnnl::algorithm::convolution_direct, x_desc, any_layout({conv.w, dtype()}), y_desc, conv.stride,
+      conv.dilation, conv.padding, conv.padding, hint, primitive_attributes());
   if (!materialised(dy)) put(dy, backward.diff_dst_desc());
   if (!materialised(w)) put(w, hint.weights_desc());  // as the forward convolution keeps them
   begin({op});
@@ -129,7 +126,7 @@ std::optional<OnednnPlan::Candidate> OnednnPlan::turned_convolution(const Conv2d
     const Dims turned_shape = {shape[1], shape[0], rows, columns};
     const dnnl::convolution_forward::primitive_desc forward(
         engine_, dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, dy.get_desc(),
-        any(turned_shape), dx.get_desc(), {1, 1}, {dilation[0] - 1, dilation[1] - 1}, padded, padded,
+        any_layout({turned_shape, dtype()}), dx.get_desc(), {1, 1}, {dilation[0] - 1, dilation[1] - 1}, padded, padded,
         primitive_attributes());
     const memory::desc turned_desc = forward.weights_desc();
     if (turned_desc.get_padded_dims() != turned_shape) return {};  // whose padding nobody would clear
@@ -164,13 +161,13 @@ void OnednnPlan::compile_conv_backward_weights(int op, std::optional<int> bias_o
   const TensorId dw = op_at(op).outputs[0];
   const TensorId db = bias_op ? op_at(*bias_op).outputs[0] : kNoTensor;
   const ConvShape conv(kind.conv, kind.w_shape);
-  const memory::desc x_desc = any(program_.tensor(x).type.shape);
-  const memory::desc y_desc = any(program_.tensor(dy).type.shape);
-  const memory::desc db_desc = db == kNoTensor ? memory::desc() : vector_of(kind.w_shape[0]);
-  const auto hint = forward_desc(engine_, conv, x_desc, any(conv.w), db_desc, y_desc, false);
+  const memory::desc x_desc = any_layout(type(x));
+  const memory::desc y_desc = any_layout(type(dy));
+  const memory::desc db_desc = db == kNoTensor ? memory::desc() : vector_of(kind.w_shape[0], dtype());
+  const auto hint = forward_desc(engine_, conv, x_desc, any_layout({conv.w, dtype()}), db_desc, y_desc, false);
   const dnnl::convolution_backward_weights::primitive_desc backward(
-      engine_, dnnl::algorithm::convolution_direct, x_desc, any(conv.w), db_desc, y_desc, conv.stride, conv.dilation,
-      conv.padding, conv.padding, hint, primitive_attributes());
+      engine_, dnnl::algorithm::convolution_direct, x_desc, any_layout({conv.w, dtype()}), db_desc, y_desc, conv.stride,
+      conv.dilation, conv.padding, conv.padding, hint, primitive_attributes());
   if (!materialised(dy)) put(dy, backward.diff_dst_desc());
   if (!materialised(x)) put(x, backward.src_desc());
   begin(bias_op ? std::vector<int>{*bias_op, op} : std::vector<int>{op});

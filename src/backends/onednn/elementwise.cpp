@@ -8,6 +8,15 @@ namespace triphase {
 
 using dnnl::memory;
 
+namespace {
+
+template <class T>
+const T* elements(const memory& m) {
+  return static_cast<const T*>(m.get_data_handle());
+}
+
+}  // namespace
+
 void OnednnPlan::compile_pointwise(int op) {
   const Op& that = op_at(op);
   const TensorId a = that.inputs[0];
@@ -22,13 +31,16 @@ void OnednnPlan::compile_pointwise(int op) {
   const memory first = bind_as(a, desc);
   const memory second = that.inputs.size() > 1 ? bind_as(that.inputs[1], desc) : memory();
   const int64_t count = layout(y).stored_elements();
-  const auto pointer = [](const memory& m) { return static_cast<const float*>(m.get_data_handle()); };
+  const auto loop = [&](const std::string& name, auto run) {
+    end({{"loop:" + name, [=, dtype = type(y).dtype] { with_kept_type(dtype, run); }}});
+  };
   if (std::holds_alternative<Relu>(that.kind)) {
-    end({{"loop:relu", [=, this] { relu(pointer(first), data(y), count); }}});
+    loop("relu", [=, this]<class T>() { relu(elements<T>(first), data<T>(y), count); });
   } else if (relu_backwards) {
-    end({{"loop:relu_backward", [=, this] { relu_backward(pointer(first), pointer(second), data(y), count); }}});
+    loop("relu_backward",
+         [=, this]<class T>() { relu_backward(elements<T>(first), elements<T>(second), data<T>(y), count); });
   } else if (std::holds_alternative<Add>(that.kind)) {
-    end({{"loop:add", [=, this] { add(pointer(first), pointer(second), data(y), count); }}});
+    loop("add", [=, this]<class T>() { add(elements<T>(first), elements<T>(second), data<T>(y), count); });
   } else {
     throw Unimplemented(std::string(name_of(that.kind)));
   }
@@ -66,62 +78,114 @@ void OnednnPlan::compile_loss(int op) {
   for (const TensorId id : that.inputs) touch(id);
   for (const TensorId id : that.outputs) touch(id);
   const memory from = bind_as(x, x_desc);
-  const auto values = [from] { return static_cast<const float*>(from.get_data_handle()); };
   const TensorId y = that.outputs[0];
   const int64_t count = element_count(program_.tensor(x).type.shape);
   const int64_t stored = layout(x).stored_elements();
   const int64_t rows = program_.tensor(x).type.shape[0];
   const TensorId target = softmax ? that.inputs[1] : kNoTensor;
-  const auto targets = [this, target] { return reinterpret_cast<const int32_t*>(bytes(target)); };
-  std::function<void()> run;
+  const auto loop = [&](auto run) {
+    end({{"loop:" + std::string(name_of(that.kind)), [=, dtype = type(x).dtype] { with_kept_type(dtype, run); }}});
+  };
   if (std::holds_alternative<SoftmaxCrossEntropy>(that.kind)) {
     const TensorId probabilities = that.outputs[1];
-    run = [=, this] { *data(y) = softmax_cross_entropy(values(), targets(), data(probabilities), rows, count / rows); };
+    loop([=, this]<class T>() {
+      *data(y) =
+          softmax_cross_entropy(elements<T>(from), data<int32_t>(target), data<T>(probabilities), rows, count / rows);
+    });
   } else if (std::holds_alternative<SoftmaxCrossEntropyBackward>(that.kind)) {
-    run = [=, this] { softmax_cross_entropy_backward(values(), targets(), data(y), rows, count / rows); };
+    loop([=, this]<class T>() {
+      softmax_cross_entropy_backward(elements<T>(from), data<int32_t>(target), data<T>(y), rows, count / rows);
+    });
   } else if (std::holds_alternative<MeanSquare>(that.kind)) {
-    run = [=, this] { *data(y) = mean_square(values(), count, stored); };
+    loop([=, this]<class T>() { *data(y) = mean_square(elements<T>(from), count, stored); });
   } else {
-    run = [=, this] { mean_square_backward(values(), data(y), count, stored); };
+    loop([=, this]<class T>() { mean_square_backward(elements<T>(from), data<T>(y), count, stored); });
   }
-  end({{"loop:" + std::string(name_of(that.kind)), std::move(run)}});
 }
 
-// Parameters, states and statistics are replaced where they lie.
-void OnednnPlan::compile_update(int op) {
-  const Op& that = op_at(op);
-  const std::vector<TensorId>& in = that.inputs;
+// Replaced where they lie.
+void OnednnPlan::compile_statistics(int op) {
+  const std::vector<TensorId>& in = op_at(op).inputs;
+  const auto& kind = std::get<RunningStatistics>(op_at(op).kind);
   begin({op});
-  if (const auto* kind = std::get_if<RunningStatistics>(&that.kind)) {
-    for (size_t s = 0; s < 2; ++s) put(that.outputs[s], layout(in[s]).desc(), in[s]);
-    for (const TensorId id : in) touch(id);
-    const auto count = static_cast<double>(kind->count);
-    const int64_t channels = layout(in[0]).stored_elements();
-    const double momentum = kind->momentum;
-    end({{"loop:running_statistics", [=, this] {
-            blend(data(in[0]), data(in[2]), 1 - momentum, momentum, channels);
-            blend(data(in[1]), data(in[3]), 1 - momentum, momentum * count / (count - 1), channels);
-          }}});
-    return;
-  }
-  const Optimizer optimizer = std::get<Update>(that.kind).optimizer;
+  for (size_t s = 0; s < 2; ++s) put(op_at(op).outputs[s], layout(in[s]).desc(), in[s]);
+  for (const TensorId id : in) touch(id);
+  const auto count = static_cast<double>(kind.count);
+  const int64_t channels = layout(in[0]).stored_elements();
+  const double momentum = kind.momentum;
+  end({{"loop:running_statistics", [=, this] {
+          blend(data(in[0]), data(in[2]), 1 - momentum, momentum, channels);
+          blend(data(in[1]), data(in[3]), 1 - momentum, momentum * count / (count - 1), channels);
+        }}});
+}
+
+// Parameters and states are replaced where they lie. A copy that lies as its parameter does is written by the same
+// loop, else by a reorder after it.
+void OnednnPlan::compile_update(int op) {
+  const std::vector<TensorId>& in = op_at(op).inputs;  // w, gradient, scalars, states
+  const std::vector<TensorId>& out = op_at(op).outputs;
+  const Optimizer optimizer = std::get<Update>(op_at(op).kind).optimizer;
   const TensorId w = in[0];
   const memory::desc w_desc = layout(w).desc();
-  put(that.outputs[0], w_desc, w);
+  const std::vector<int>& readers = program_.tensor(out[0]).readers;
+  const bool copied = readers.size() == 1 && std::holds_alternative<Convert>(op_at(readers[0]).kind);
+  const TensorId copy = copied ? op_at(readers[0]).outputs[0] : kNoTensor;
+  begin(copied ? std::vector<int>{op, readers[0]} : std::vector<int>{op});
+  put(out[0], w_desc, w);
   for (size_t s = 3; s < in.size(); ++s) {
     put(in[s], w_desc);
-    put(that.outputs[s - 2], w_desc, in[s]);
+    put(out[s - 2], w_desc, in[s]);
   }
-  const memory gradient = bind_as(in[1], w_desc);
+  if (copied) put_copy(copy, w);
+  const auto lies_as_w = [&](TensorId id) { return layout(id).desc() == same_strides(w_desc, type(id).dtype); };
+  const bool together = copied && lies_as_w(in[1]) && lies_as_w(copy);
+  const memory gradient = together ? bind(in[1]) : bind_as(in[1], w_desc);
+  std::function<void()> convert;
+  if (copied && !together) {
+    const memory from = bind(w);
+    const memory to = bind(copy);
+    convert = executes(dnnl::reorder(from, to), {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}});
+  }
   const int64_t count = layout(w).stored_elements();
   for (const TensorId id : in) touch(id);
-  for (const TensorId id : that.outputs) touch(id);
-  end({{"loop:" + std::string(name_of(optimizer)), [=, this] {
+  for (const TensorId id : out) touch(id);
+  if (copied) touch(copy);
+  const std::string name = "loop:" + std::string(name_of(optimizer)) + (convert ? "+reorder" : "");
+  end({{name, [=, this] {
           float* states[2] = {};
           for (size_t s = 3; s < in.size(); ++s) states[s - 3] = data(in[s]);
-          update(optimizer, data(w), static_cast<const float*>(gradient.get_data_handle()), states,
-                 data(program_.scalars), count);
+          if (together) {
+            update(optimizer, data(w), elements<BF16>(gradient), states, data(program_.scalars), data<BF16>(copy),
+                   count);
+          } else {
+            update(optimizer, data(w), elements<float>(gradient), states, data(program_.scalars),
+                   static_cast<float*>(nullptr), count);
+          }
+          if (convert) convert();
         }}});
+}
+
+void OnednnPlan::put_copy(TensorId copy, TensorId parameter) {
+  const auto replaced = std::ranges::find(program_.tensors, copy, &Tensor::next);
+  if (replaced == program_.tensors.end()) {  // a kernel alone
+    put(copy, same_strides(layout(parameter).desc(), type(copy).dtype).value_or(row_major(type(copy))));
+  } else {
+    const auto id = static_cast<TensorId>(replaced - program_.tensors.begin());
+    put(copy, layout(id).desc(), id);
+  }
+}
+
+// A copy apart from its parameter's update.
+void OnednnPlan::compile_convert(int op) {
+  const TensorId x = op_at(op).inputs[0];
+  const TensorId copy = op_at(op).outputs[0];
+  begin({op});
+  put_copy(copy, x);
+  touch(x);
+  touch(copy);
+  const memory from = bind(x);
+  const memory to = bind(copy);
+  end({{"reorder", executes(dnnl::reorder(from, to), {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, to}})}});
 }
 
 }  // namespace triphase

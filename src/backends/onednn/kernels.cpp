@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "core/random.h"
@@ -16,11 +18,54 @@
 namespace triphase {
 namespace {
 
+// What the compiler selects among without a branch: bits.
+float kept_if_positive(float y, float value) { return y > 0 ? value : 0; }
+BF16 kept_if_positive(BF16 y, BF16 value) {
+  value.bits = static_cast<int16_t>(y.bits) > 0 ? value.bits : 0;
+  return value;
+}
+
+// dx = what add(window, width, sums) adds for every window that reaches an element, `width` channels at a time.
+template <class T, class F>
+void gather(const PooledPlanes& planes, T* dx, F add) {
+  constexpr int64_t kStrip = 64;  // channels summed at a time, held in registers
+  const auto& [window, outer, inner, in, out] = planes;
+  // The windows that reach an input along a dimension.
+  const auto reach = [&](size_t d, int64_t input) {
+    const int64_t position = input + planes.window.padding[d];
+    const int64_t before = position - planes.window.kernel[d];
+    return std::pair(before < 0 ? 0 : before / planes.window.stride[d] + 1,
+                     std::min(planes.out[d], position / planes.window.stride[d] + 1));
+  };
+#pragma omp parallel for schedule(static) if (outer * in[0] * in[1] * inner >= kParallelFrom)
+  for (int64_t row = 0; row < outer * in[0]; ++row) {
+    const auto [first_row, last_row] = reach(0, row % in[0]);
+    for (int64_t column = 0; column < in[1]; ++column) {
+      const auto [first_column, last_column] = reach(1, column);
+      for (int64_t begin = 0; begin < inner; begin += kStrip) {
+        const int64_t width = std::min(kStrip, inner - begin);
+        float sums[kStrip] = {};
+        for (int64_t r = first_row; r < last_row; ++r) {
+          for (int64_t c = first_column; c < last_column; ++c) {
+            const int64_t tap_row = row % in[0] + window.padding[0] - r * window.stride[0];
+            const int64_t tap_column = column + window.padding[1] - c * window.stride[1];
+            add({r, c, tap_row * window.kernel[1] + tap_column,
+                 ((row / in[0] * out[0] + r) * out[1] + c) * inner + begin},
+                width, sums);
+          }
+        }
+        for (int64_t i = 0; i < width; ++i) dx[(row * in[1] + column) * inner + begin + i] = sums[i];
+      }
+    }
+  }
+}
+
 // One thread's share of an update. A function of its own, with pointers that cannot alias, because the compiler
 // vectorises it only so.
-template <class Rule>
-void update_stretch(const Rule& optimizer, float* __restrict w, const float* __restrict g, float* __restrict state0,
-                    float* __restrict state1, const float* scalars, int64_t count) {
+template <class Rule, class T>
+void update_stretch(const Rule& optimizer, float* __restrict w, const T* __restrict g, float* __restrict state0,
+                    float* __restrict state1, const float* scalars, [[maybe_unused]] T* __restrict copy,
+                    int64_t count) {
   const Rule rule = optimizer;
   float fixed[3] = {};
   std::copy_n(scalars, rule.scalars(1).size(), fixed);
@@ -29,8 +74,9 @@ void update_stretch(const Rule& optimizer, float* __restrict w, const float* __r
     if constexpr (Rule::kStates > 0) state[0] = state0[i];
     if constexpr (Rule::kStates > 1) state[1] = state1[i];
     float weight = w[i];
-    rule.step(weight, g[i], state, fixed);
+    rule.step(weight, static_cast<float>(g[i]), state, fixed);
     w[i] = weight;
+    if constexpr (!std::is_same_v<T, float>) copy[i] = weight;
     if constexpr (Rule::kStates > 0) state0[i] = state[0];
     if constexpr (Rule::kStates > 1) state1[i] = state[1];
   }
@@ -53,7 +99,8 @@ void flush_denormals() {
   }
 }
 
-void fill_levels(float* out, uint64_t stream, int64_t first, int64_t stride, int64_t count, const float* levels) {
+template <class T>
+void fill_levels(T* out, uint64_t stream, int64_t first, int64_t stride, int64_t count, const float* levels) {
 #pragma omp simd
   for (int64_t i = 0; i < count; ++i) {
     out[i] = levels[random_level(
@@ -61,22 +108,26 @@ void fill_levels(float* out, uint64_t stream, int64_t first, int64_t stride, int
   }
 }
 
-void relu(const float* x, float* y, int64_t count) {
+template <class T>
+void relu(const T* x, T* y, int64_t count) {
 #pragma omp parallel for simd schedule(static) if (count >= kParallelFrom)
-  for (int64_t i = 0; i < count; ++i) y[i] = x[i] > 0 ? x[i] : 0;
+  for (int64_t i = 0; i < count; ++i) y[i] = kept_if_positive(x[i], x[i]);
 }
 
-void relu_backward(const float* dy, const float* y, float* dx, int64_t count) {
+template <class T>
+void relu_backward(const T* dy, const T* y, T* dx, int64_t count) {
 #pragma omp parallel for simd schedule(static) if (count >= kParallelFrom)
-  for (int64_t i = 0; i < count; ++i) dx[i] = y[i] > 0 ? dy[i] : 0;
+  for (int64_t i = 0; i < count; ++i) dx[i] = kept_if_positive(y[i], dy[i]);
 }
 
-void add(const float* a, const float* b, float* y, int64_t count) {
+template <class T>
+void add(const T* a, const T* b, T* y, int64_t count) {
 #pragma omp parallel for simd schedule(static) if (count >= kParallelFrom)
   for (int64_t i = 0; i < count; ++i) y[i] = a[i] + b[i];
 }
 
-void bias_gradient(const float* dy, float* db, int64_t rows, int64_t columns) {
+template <class T>
+void bias_gradient(const T* dy, T* db, int64_t rows, int64_t columns) {
   constexpr int64_t kStrip = 64;  // columns a thread sums at a time, held in registers
   const int64_t strips = (columns + kStrip - 1) / kStrip;
 #pragma omp parallel for schedule(static) if (rows * columns >= kParallelFrom)
@@ -85,7 +136,7 @@ void bias_gradient(const float* dy, float* db, int64_t rows, int64_t columns) {
     const int64_t width = std::min(kStrip, columns - begin);
     float sums[kStrip] = {};
     for (int64_t n = 0; n < rows; ++n) {
-      const float* row = dy + n * columns + begin;
+      const T* row = dy + n * columns + begin;
       if (width == kStrip) {
 #pragma omp simd
         for (int64_t k = 0; k < kStrip; ++k) sums[k] += row[k];
@@ -97,24 +148,55 @@ void bias_gradient(const float* dy, float* db, int64_t rows, int64_t columns) {
   }
 }
 
-float softmax_cross_entropy(const float* x, const int32_t* target, float* probabilities, int64_t rows,
-                            int64_t classes) {
+template <class T>
+void max_pool_backward(const PooledPlanes& planes, const T* dy, const uint8_t* tap, T* dx) {
+  gather(planes, dx, [&](const PooledPlanes::Place& window, int64_t width, float* sums) {
+    const auto own = static_cast<uint8_t>(window.tap);
+    for (int64_t i = 0; i < width; ++i) {
+      sums[i] += tap[window.element + i] == own ? static_cast<float>(dy[window.element + i]) : 0;
+    }
+  });
+}
+
+template <class T>
+void average_pool_backward(const PooledPlanes& planes, bool count_padding, const T* dy, T* dx) {
+  const auto taps_within = [&](size_t d, int64_t output) {
+    const int64_t first = output * planes.window.stride[d] - planes.window.padding[d];
+    return std::min(first + planes.window.kernel[d], planes.in[d]) - std::max<int64_t>(first, 0);
+  };
+  const int64_t area = planes.window.kernel[0] * planes.window.kernel[1];
+  gather(planes, dx, [&](const PooledPlanes::Place& window, int64_t width, float* sums) {
+    const int64_t count = count_padding ? area : taps_within(0, window.row) * taps_within(1, window.column);
+    const float share = 1 / static_cast<float>(count);
+    for (int64_t i = 0; i < width; ++i) sums[i] += static_cast<float>(dy[window.element + i]) * share;
+  });
+}
+
+template <class T>
+float softmax_cross_entropy(const T* x, const int32_t* target, T* probabilities, int64_t rows, int64_t classes) {
   double total = 0;
 #pragma omp parallel for schedule(static) reduction(+ : total) if (rows * classes >= kParallelFrom)
   for (int64_t n = 0; n < rows; ++n) {
-    const float* row = x + n * classes;
-    float* p = probabilities + n * classes;
+    const T* row = x + n * classes;
+    T* p = probabilities + n * classes;
     const float largest = *std::max_element(row, row + classes);
     float sum = 0;
-    for (int64_t k = 0; k < classes; ++k) sum += p[k] = std::exp(row[k] - largest);
-    const float inverse = 1 / sum;
-    for (int64_t k = 0; k < classes; ++k) p[k] *= inverse;
+    if constexpr (std::is_same_v<T, float>) {
+      for (int64_t k = 0; k < classes; ++k) sum += p[k] = std::exp(row[k] - largest);
+      const float inverse = 1 / sum;
+      for (int64_t k = 0; k < classes; ++k) p[k] *= inverse;
+    } else {  // rounded once
+      for (int64_t k = 0; k < classes; ++k) sum += std::exp(row[k] - largest);
+      const float inverse = 1 / sum;
+      for (int64_t k = 0; k < classes; ++k) p[k] = std::exp(row[k] - largest) * inverse;
+    }
     total += std::log(sum) - (row[target[n]] - largest);
   }
   return static_cast<float>(total / static_cast<double>(rows));
 }
 
-void softmax_cross_entropy_backward(const float* probabilities, const int32_t* target, float* dx, int64_t rows,
+template <class T>
+void softmax_cross_entropy_backward(const T* probabilities, const int32_t* target, T* dx, int64_t rows,
                                     int64_t classes) {
   const float scale = 1 / static_cast<float>(rows);
 #pragma omp parallel for schedule(static) if (rows * classes >= kParallelFrom)
@@ -125,14 +207,16 @@ void softmax_cross_entropy_backward(const float* probabilities, const int32_t* t
   }
 }
 
-float mean_square(const float* x, int64_t count, int64_t stored) {
+template <class T>
+float mean_square(const T* x, int64_t count, int64_t stored) {
   double sum = 0;
 #pragma omp parallel for simd schedule(static) reduction(+ : sum) if (stored >= kParallelFrom)
-  for (int64_t i = 0; i < stored; ++i) sum += static_cast<double>(x[i]) * x[i];
+  for (int64_t i = 0; i < stored; ++i) sum += static_cast<double>(static_cast<float>(x[i])) * static_cast<float>(x[i]);
   return static_cast<float>(sum / static_cast<double>(count));
 }
 
-void mean_square_backward(const float* x, float* dx, int64_t count, int64_t stored) {
+template <class T>
+void mean_square_backward(const T* x, T* dx, int64_t count, int64_t stored) {
   const auto scale = static_cast<float>(2.0 / static_cast<double>(count));
 #pragma omp parallel for simd schedule(static) if (stored >= kParallelFrom)
   for (int64_t i = 0; i < stored; ++i) dx[i] = x[i] * scale;
@@ -144,7 +228,8 @@ void blend(float* running, const float* current, double keep, double take, int64
   for (int64_t i = 0; i < count; ++i) running[i] = old_weight * running[i] + new_weight * current[i];
 }
 
-void update(const Optimizer& optimizer, float* w, const float* g, float* const* states, const float* scalars,
+template <class T>
+void update(const Optimizer& optimizer, float* w, const T* g, float* const* states, const float* scalars, T* copy,
             int64_t count) {
   std::visit(
       [&](const auto& rule) {
@@ -159,10 +244,28 @@ void update(const Optimizer& optimizer, float* w, const float* g, float* const* 
           const int64_t end = std::min(count, lines * (thread + 1) / threads * kLine);
           constexpr int kStates = std::remove_cvref_t<decltype(rule)>::kStates;
           update_stretch(rule, w + begin, g + begin, kStates > 0 ? states[0] + begin : nullptr,
-                         kStates > 1 ? states[1] + begin : nullptr, scalars, end - begin);
+                         kStates > 1 ? states[1] + begin : nullptr, scalars, copy ? copy + begin : nullptr,
+                         end - begin);
         }
       },
       optimizer);
 }
+
+#define TRIPHASE_FOR(T)                                                                         \
+  template void fill_levels(T*, uint64_t, int64_t, int64_t, int64_t, const float*);             \
+  template void relu(const T*, T*, int64_t);                                                    \
+  template void relu_backward(const T*, const T*, T*, int64_t);                                 \
+  template void add(const T*, const T*, T*, int64_t);                                           \
+  template void bias_gradient(const T*, T*, int64_t, int64_t);                                  \
+  template void max_pool_backward(const PooledPlanes&, const T*, const uint8_t*, T*);           \
+  template void average_pool_backward(const PooledPlanes&, bool, const T*, T*);                 \
+  template float softmax_cross_entropy(const T*, const int32_t*, T*, int64_t, int64_t);         \
+  template void softmax_cross_entropy_backward(const T*, const int32_t*, T*, int64_t, int64_t); \
+  template float mean_square(const T*, int64_t, int64_t);                                       \
+  template void mean_square_backward(const T*, T*, int64_t, int64_t);                           \
+  template void update(const Optimizer&, float*, const T*, float* const*, const float*, T*, int64_t)
+TRIPHASE_FOR(float);
+TRIPHASE_FOR(BF16);
+#undef TRIPHASE_FOR
 
 }  // namespace triphase

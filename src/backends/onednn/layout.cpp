@@ -13,6 +13,10 @@ memory::data_type data_type(DType dtype) {
   switch (dtype) {
     case DType::kF32:
       return memory::data_type::f32;
+    case DType::kBF16:
+      return memory::data_type::bf16;
+    case DType::kF16:
+      return memory::data_type::f16;
     case DType::kS32:
       return memory::data_type::s32;
     case DType::kU8:
@@ -34,9 +38,18 @@ memory::desc row_major(const TensorType& type) {
   return {shape, data_type(type.dtype), row_major_strides(shape)};
 }
 
-memory::desc column_major(const Shape& shape) { return {shape, memory::data_type::f32, memory::dims{1, shape[0]}}; }
+memory::desc column_major(const TensorType& type) {
+  return {type.shape, data_type(type.dtype), memory::dims{1, type.shape[0]}};
+}
 
-memory::desc vector_of(int64_t count) { return {memory::dims{count}, memory::data_type::f32, memory::dims{1}}; }
+memory::desc vector_of(int64_t count, DType dtype) { return {memory::dims{count}, data_type(dtype), memory::dims{1}}; }
+
+memory::desc any_layout(const TensorType& type) { return {type.shape, data_type(type.dtype), memory::format_tag::any}; }
+
+std::optional<memory::desc> same_strides(const memory::desc& desc, DType dtype) {
+  if (desc.get_inner_nblks() > 0) return {};
+  return memory::desc(desc.get_dims(), data_type(dtype), desc.get_strides());
+}
 
 Layout::Layout(const memory::desc& desc) : desc_(desc), shape_(desc.get_dims()) {
   const memory::dims strides = desc.get_strides();

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <dnnl.hpp>
+#include <optional>
 #include <vector>
 
 #include "ops/ops.h"
@@ -13,9 +14,15 @@ namespace triphase {
 // Row-major; a scalar is [1].
 dnnl::memory::desc row_major(const TensorType& type);
 // A [rows, columns] matrix with element (r, c) at c * rows + r.
-dnnl::memory::desc column_major(const Shape& shape);
+dnnl::memory::desc column_major(const TensorType& type);
 
-dnnl::memory::desc vector_of(int64_t count);
+dnnl::memory::desc vector_of(int64_t count, DType dtype = DType::kF32);
+
+// As a primitive likes best.
+dnnl::memory::desc any_layout(const TensorType& type);
+
+// The strides of a matrix or tensor that is not blocked, for elements of another type.
+std::optional<dnnl::memory::desc> same_strides(const dnnl::memory::desc& desc, DType dtype);
 
 class Layout {
  public:

@@ -49,6 +49,10 @@ class OnednnBackend : public Backend {
 
   std::variant<std::unique_ptr<Plan>, Unsupported> compile(const StepProgram& program,
                                                            const CompileOptions& options) override {
+    if (program.precision != Precision::kF32 && program.precision != Precision::kBF16) {
+      return Unsupported{"the onednn backend computes in f32 and bf16, not in " +
+                         std::string(to_string(program.precision))};
+    }
     try {
       return std::make_unique<OnednnPlan>(program, options);
     } catch (const Unimplemented& what) {

@@ -12,6 +12,7 @@
 #include "backends/onednn/bandwidth.h"
 #include "backends/onednn/kernels.h"
 #include "core/clock.h"
+#include "core/elements.h"
 #include "program/initial.h"
 
 namespace triphase {
@@ -128,33 +129,21 @@ void OnednnPlan::fill(bool only_replaced) {
     const std::optional<InitialValues::Levels> levels = initial.levels();
     layout(id).for_each_run([&](const Layout::Run& run) {
       if (levels && !run.terms) {
-        fill_levels(data(id) + run.base, levels->stream, run.first, run.stride, run.count, levels->values.data());
+        with_kept_type(tensor.type.dtype, [&]<class T>() {
+          fill_levels(data<T>(id) + run.base, levels->stream, run.first, run.stride, run.count, levels->values.data());
+        });
         return;
       }
       for (int64_t i = 0; i < run.count; ++i) {
         const int64_t offset = run.base + (run.terms ? run.terms[i] : i);
-        const double value = initial(run.first + i * run.stride);
-        if (tensor.type.dtype == DType::kS32) {
-          reinterpret_cast<int32_t*>(bytes(id))[offset] = static_cast<int32_t>(value);
-        } else {
-          data(id)[offset] = static_cast<float>(value);
-        }
+        store(bytes(id), tensor.type.dtype, offset, initial(run.first + i * run.stride));
       }
     });
   }
 }
 
 double OnednnPlan::read(TensorId id, int64_t index) const {
-  const int64_t offset = layout(id).offset(index);
-  switch (program_.tensor(id).type.dtype) {
-    case DType::kF32:
-      return data(id)[offset];
-    case DType::kS32:
-      return reinterpret_cast<const int32_t*>(bytes(id))[offset];
-    case DType::kU8:
-      return static_cast<double>(bytes(id)[offset]);
-  }
-  return 0;
+  return load(bytes(id), program_.tensor(id).type.dtype, layout(id).offset(index));
 }
 
 bool OnednnPlan::evict() {
@@ -191,8 +180,6 @@ bool OnednnPlan::dies_at(TensorId id, int op) const {
   }
   return true;
 }
-
-float* OnednnPlan::data(TensorId id) const { return reinterpret_cast<float*>(bytes(id)); }
 
 dnnl::memory OnednnPlan::bind(TensorId id, const dnnl::memory::desc& view) {
   bindings_.push_back({dnnl::memory(view, engine_, DNNL_MEMORY_NONE), place(id).storage});

@@ -108,14 +108,23 @@ class OnednnPlan : public GroupedPlan {
   void compile_reshape(int op);
   void compile_loss(int op);
   void compile_update(int op);
+  void compile_statistics(int op);
+  void compile_convert(int op);
+  // The place of a parameter's copy, where the copy that it replaces was; `parameter` as it is laid out.
+  void put_copy(TensorId copy, TensorId parameter);
 
   const Op& op_at(int op) const { return program_.ops[static_cast<size_t>(op)]; }
   const Place& place(TensorId id) const { return places_[static_cast<size_t>(id)]; }
   const Layout& layout(TensorId id) const { return *place(id).layout; }
+  const TensorType& type(TensorId id) const { return program_.tensor(id).type; }
   int group_index() const { return static_cast<int>(groups().size()); }
+  // What activations, their gradients and the weights that layers read are kept in.
+  DType dtype() const { return dtype_of(program_.precision); }
 
   // Places what a kernel alone is given and a whole step would have computed or placed before this op.
   void place_given(int op);
+  // Places what an update is given and no other op placed: a parameter that layers read a copy of, its gradient.
+  void place_given_to_update(int op);
   // How a convolution would leave a tensor of that shape; row-major where it is no image.
   dnnl::memory::desc usual_layout(const TensorType& type) const;
   // Gives a tensor its layout and a storage of its own, or that of `alias`.
@@ -124,8 +133,11 @@ class OnednnPlan : public GroupedPlan {
   int last_read(TensorId id) const;
   // Whether nothing reads `id`'s storage after `op`, so that the op may write over it.
   bool dies_at(TensorId id, int op) const;
-  // The stored elements, once allocated; f32 unless said.
-  float* data(TensorId id) const;
+  // The stored elements, once allocated.
+  template <class T = float>
+  T* data(TensorId id) const {
+    return reinterpret_cast<T*>(bytes(id));
+  }
   std::byte* bytes(TensorId id) const { return storages_[static_cast<size_t>(place(id).storage)].data; }
 
   // Memory objects for primitives: of a tensor as it lies, seen as another desc of the same bytes, or in another layout

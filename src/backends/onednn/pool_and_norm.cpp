@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiling pooling and batch normalisation, in whatever layout their input has.
+#include "backends/onednn/kernels.h"
 #include "backends/onednn/plan.h"
 #include "backends/onednn/pool_gradient.h"
 
@@ -21,18 +22,30 @@ struct PoolShape {
 };
 
 dnnl::pooling_forward::primitive_desc forward_desc(const dnnl::engine& engine, const PoolShape& pool,
-                                                   dnnl::algorithm algorithm, const memory::desc& x, const Shape& y) {
+                                                   dnnl::algorithm algorithm, const memory::desc& x,
+                                                   const TensorType& y) {
   return {engine,
           dnnl::prop_kind::forward_training,
           algorithm,
           x,
-          memory::desc(y, memory::data_type::f32, memory::format_tag::any),
+          any_layout(y),
           pool.stride,
           pool.kernel,
           pool.dilation,
           pool.padding,
           pool.padding,
           primitive_attributes()};
+}
+
+// How many stretches of planes an image has, and how many channels lie side by side in each: all, blocks of 16, or each
+// alone. Absent for other layouts.
+std::optional<std::pair<int64_t, int64_t>> stretches_of(const memory::desc& image) {
+  const Dims shape = image.get_dims();
+  const auto is = [&](memory::format_tag tag) { return image == memory::desc(shape, image.get_data_type(), tag); };
+  if (is(memory::format_tag::nchw)) return std::pair(shape[0] * shape[1], int64_t{1});
+  if (is(memory::format_tag::nhwc)) return std::pair(shape[0], shape[1]);
+  if (is(memory::format_tag::nChw16c)) return std::pair(shape[0] * ((shape[1] + 15) / 16), int64_t{16});
+  return {};
 }
 
 // A gradient of as many bytes is out of the caches before it is read.
@@ -94,8 +107,7 @@ bool OnednnPlan::compile_pool_and_relu_backward(int op) {
 void OnednnPlan::compile_pool(int op, const Window& window, dnnl::algorithm algorithm) {
   const TensorId x = op_at(op).inputs[0];
   const TensorId y = op_at(op).outputs[0];
-  const auto forward =
-      forward_desc(engine_, PoolShape(window), algorithm, layout(x).desc(), program_.tensor(y).type.shape);
+  const auto forward = forward_desc(engine_, PoolShape(window), algorithm, layout(x).desc(), type(y));
   begin({op});
   put(y, forward.dst_desc());
   touch(x);
@@ -138,7 +150,7 @@ void OnednnPlan::compile_pool_backward(int op, const Window& window, dnnl::algor
     y_desc = layout(dy).desc();
     x_desc = usual_layout(program_.tensor(dx).type);
   }
-  const auto hint = forward_desc(engine_, pool, algorithm, x_desc, program_.tensor(dy).type.shape);
+  const auto hint = forward_desc(engine_, pool, algorithm, x_desc, type(dy));
   const dnnl::pooling_backward::primitive_desc backward(engine_, algorithm, x_desc, y_desc, pool.stride, pool.kernel,
                                                         pool.dilation, pool.padding, pool.padding, hint,
                                                         primitive_attributes());
@@ -146,7 +158,32 @@ void OnednnPlan::compile_pool_backward(int op, const Window& window, dnnl::algor
   put(dx, x_desc);
   touch(dy);
   touch(dx);
-  Args args = {{DNNL_ARG_DIFF_DST, bind_as(dy, y_desc)},
+  const memory dy_memory = bind_as(dy, y_desc);
+  if (is_narrow(type(dy).dtype) && (window.stride[0] < window.kernel[0] || window.stride[1] < window.kernel[1])) {
+    // The library may round what overlapping windows have in common at every addition.
+    const auto stretches = stretches_of(y_desc);
+    bool alike = stretches && stretches_of(x_desc) == stretches;
+    const TensorId tap = max ? op_at(op).inputs[1] : kNoTensor;
+    if (max) {
+      alike = alike && type(tap).dtype == DType::kU8 && stretches_of(layout(tap).desc()) == stretches;
+      touch(tap);
+    }
+    if (!alike) throw Unimplemented("the gradient of overlapping windows in these layouts");
+    const Shape& x = type(dx).shape;
+    const Shape& y = type(dy).shape;
+    const PooledPlanes planes{window, stretches->first, stretches->second, {x[2], x[3]}, {y[2], y[3]}};
+    const bool count_padding = algorithm == dnnl::algorithm::pooling_avg_include_padding;
+    end({{"loop:" + std::string(name_of(op_at(op).kind)), [=, this] {
+            const auto* gradient = static_cast<const BF16*>(dy_memory.get_data_handle());
+            if (max) {
+              max_pool_backward(planes, gradient, data<uint8_t>(tap), data<BF16>(dx));
+            } else {
+              average_pool_backward(planes, count_padding, gradient, data<BF16>(dx));
+            }
+          }}});
+    return;
+  }
+  Args args = {{DNNL_ARG_DIFF_DST, dy_memory},
                {DNNL_ARG_DIFF_SRC, bind(dx)},
                {DNNL_ARG_SCRATCHPAD, scratch(backward.scratchpad_desc())}};
   if (max) {

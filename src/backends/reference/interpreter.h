@@ -4,9 +4,11 @@
 #pragma once
 
 #include <cmath>
+#include <type_traits>
 #include <vector>
 
 #include "core/counted.h"
+#include "core/narrow.h"
 #include "program/program.h"
 
 namespace triphase {
@@ -43,6 +45,7 @@ class Interpreter {
       (*this)[id].assign(static_cast<size_t>(element_count(program_.tensor(id).type.shape)), T(0.0));
     }
     std::visit([&](const auto& kind) { execute(kind, op); }, op.kind);
+    if constexpr (std::is_same_v<T, double>) round_outputs(op);
   }
 
   void run_all() {
@@ -58,6 +61,15 @@ class Interpreter {
 
  private:
   const Shape& shape(TensorId id) const { return program_.tensor(id).type.shape; }
+
+  // f32 is not rounded to: it is what the truth is held against.
+  void round_outputs(const Op& op) {
+    for (const TensorId id : op.outputs) {
+      const DType dtype = program_.tensor(id).type.dtype;
+      if (!is_narrow(dtype)) continue;
+      for (T& value : (*this)[id]) value = rounded(value, dtype);
+    }
+  }
 
   void execute(const MatMul& kind, const Op& op) {
     const auto& a = (*this)[op.inputs[0]];
@@ -321,6 +333,8 @@ class Interpreter {
     auto& y = (*this)[op.outputs[0]];
     for (size_t i = 0; i < y.size(); ++i) y[i] = a[i] + b[i];
   }
+
+  void execute(const Convert&, const Op& op) { (*this)[op.outputs[0]] = (*this)[op.inputs[0]]; }
 
   void execute(const Reshape&, const Op& op) { (*this)[op.outputs[0]] = (*this)[op.inputs[0]]; }
 

@@ -65,7 +65,9 @@ class ReferencePlan : public GroupedPlan {
       const InitialValues initial(program_, id, seed_);
       std::vector<double>& values = interpreter_[id];
       values.resize(static_cast<size_t>(element_count(tensor.type.shape)));
-      for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(initial(static_cast<int64_t>(i)));
+      for (size_t i = 0; i < values.size(); ++i) {
+        values[i] = rounded(initial(static_cast<int64_t>(i)), tensor.type.dtype);
+      }
     }
     stepped_ = false;
   }

@@ -2,10 +2,12 @@
 #include "backends/cuda/host_device.h"
 
 #include <array>
+#include <bit>
 #include <cstdlib>
 #include <cstring>
 
 #include "core/clock.h"
+#include "core/elements.h"
 #include "core/error.h"
 
 namespace triphase::cuda {
@@ -14,26 +16,33 @@ namespace {
 constexpr int64_t kAlignment = 256;
 constexpr int64_t kWorkspaceBytes = 100;
 
+// As a GPU multiplies it: TF32 has 11 bits of significand, and may cut off what follows.
+double operand(const std::byte* data, Precision precision, int64_t index) {
+  const auto value = static_cast<float>(load(data, dtype_of(precision), index));
+  return precision == Precision::kTF32 ? std::bit_cast<float>(std::bit_cast<uint32_t>(value) & 0xffffe000) : value;
+}
+
 void run(const Product& product, const ProductOperands& at) {
   using Epilogue = Product::Epilogue;
+  const DType dtype = dtype_of(product.precision);
   const auto a = [&](int64_t i, int64_t k) {
-    return static_cast<double>(at.a[product.transpose_a ? k * product.m + i : i * product.k + k]);
+    return operand(at.a, product.precision, product.transpose_a ? k * product.m + i : i * product.k + k);
   };
   const auto b = [&](int64_t k, int64_t j) {
-    return static_cast<double>(at.b[product.transpose_b ? j * product.k + k : k * product.n + j]);
+    return operand(at.b, product.precision, product.transpose_b ? j * product.k + k : k * product.n + j);
   };
   const bool adds_bias = product.epilogue == Epilogue::kBias || product.epilogue == Epilogue::kBiasRelu;
   const bool relu = product.epilogue == Epilogue::kRelu || product.epilogue == Epilogue::kBiasRelu;
   for (int64_t i = 0; i < product.m; ++i) {
     for (int64_t j = 0; j < product.n; ++j) {
-      double sum = adds_bias ? at.bias[j] : 0;
+      double sum = adds_bias ? load(at.bias, dtype, j) : 0;
       for (int64_t k = 0; k < product.k; ++k) sum += a(i, k) * b(k, j);
-      at.y[i * product.n + j] = static_cast<float>(relu && !(sum > 0) ? 0 : sum);
+      store(at.y, dtype, i * product.n + j, relu && !(sum > 0) ? 0 : sum);
     }
     if (product.epilogue != Epilogue::kBiasGradient) continue;
     double sum = 0;
     for (int64_t k = 0; k < product.k; ++k) sum += a(i, k);
-    at.bias[i] = static_cast<float>(sum);
+    store(at.bias, dtype, i, sum);
   }
 }
 
@@ -44,6 +53,7 @@ void run(const Convolution& that, const ConvolutionOperands& at) {
   const Shape& result = that.direction == Direction::kForward        ? that.y
                         : that.direction == Direction::kBackwardData ? that.x
                                                                      : that.w;
+  const auto in = [&](const std::byte* data, int64_t i) { return operand(data, that.precision, i); };
   std::vector<double> sums(static_cast<size_t>(element_count(result)));
   for (int64_t y = 0; y < element_count(that.y); ++y) {
     const int64_t column = y % that.y[3];
@@ -58,18 +68,20 @@ void run(const Convolution& that, const ConvolutionOperands& at) {
       const int64_t x = ((n * that.x[1] + c) * that.x[2] + r) * that.x[3] + s;
       const int64_t w = k * that.w[1] * that.w[2] * that.w[3] + tap;
       if (that.direction == Direction::kForward) {
-        sums[static_cast<size_t>(y)] += static_cast<double>(at.x[x]) * at.w[w];
+        sums[static_cast<size_t>(y)] += in(at.x, x) * in(at.w, w);
       } else if (that.direction == Direction::kBackwardData) {
-        sums[static_cast<size_t>(x)] += static_cast<double>(at.y[y]) * at.w[w];
+        sums[static_cast<size_t>(x)] += in(at.y, y) * in(at.w, w);
       } else {
-        sums[static_cast<size_t>(w)] += static_cast<double>(at.y[y]) * at.x[x];
+        sums[static_cast<size_t>(w)] += in(at.y, y) * in(at.x, x);
       }
     }
   }
-  float* written = that.direction == Direction::kForward        ? at.y
-                   : that.direction == Direction::kBackwardData ? at.x
-                                                                : at.w;
-  for (size_t i = 0; i < sums.size(); ++i) written[i] = static_cast<float>(sums[i]);
+  std::byte* written = that.direction == Direction::kForward        ? at.y
+                       : that.direction == Direction::kBackwardData ? at.x
+                                                                    : at.w;
+  for (size_t i = 0; i < sums.size(); ++i) {
+    store(written, dtype_of(that.precision), static_cast<int64_t>(i), sums[i]);
+  }
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "backends/expectations.h"
 #include "backends/reference/reference.h"
 #include "measure/kernel_source.h"
+#include "program/initial.h"
 #include "program/kernel.h"
 
 namespace triphase {
@@ -47,6 +48,8 @@ std::vector<std::string> implementations(const Plan& plan) {
   return names;
 }
 
+constexpr Precision kFasterPrecisions[] = {Precision::kTF32, Precision::kBF16, Precision::kF16};
+
 class CudaPlans : public testing::TestWithParam<NamedNetwork> {};
 
 TEST_P(CudaPlans, agree_with_float64) {
@@ -59,14 +62,23 @@ TEST_P(CudaPlans, agree_with_float64_where_products_have_no_bias_gradient) {
   expect_verified(backend, GetParam());
 }
 
+TEST_P(CudaPlans, agree_with_float64_in_every_precision) {
+  StandIn backend;
+  for (const Precision precision : kFasterPrecisions) expect_verified(backend, GetParam(), precision);
+}
+
 TEST_P(CudaPlans, losses_of_ten_steps_are_the_references) {
   StandIn backend;
   expect_losses_of_the_reference(backend, GetParam());
+  for (const Precision precision : kFasterPrecisions) expect_losses_of_the_reference(backend, GetParam(), precision);
 }
 
-TEST_P(CudaPlans, every_kernel_alone_agrees_with_float64) {
+class CudaKernels : public testing::TestWithParam<std::tuple<NamedNetwork, Precision>> {};
+
+TEST_P(CudaKernels, alone_agree_with_float64) {
   StandIn backend;
-  const StepProgram program = lower(network_from(GetParam().json), 4, Adam{});
+  const auto& [named, precision] = GetParam();
+  const StepProgram program = with_precision(lower(network_from(named.json), 4, Adam{}), precision);
   const auto whole = compiled(backend, program);
   for (const Group& group : whole->groups()) {
     if (group.implementation == "view") continue;
@@ -93,6 +105,13 @@ TEST_P(CudaPlans, allocate_what_they_planned_and_release_it) {
   EXPECT_EQ(backend.device->allocated_bytes(), 0);
 }
 
+INSTANTIATE_TEST_SUITE_P(Small, CudaKernels,
+                         testing::Combine(testing::ValuesIn(small_networks()),
+                                          testing::Values(Precision::kF32, Precision::kBF16)),
+                         [](const auto& test) {
+                           return std::get<0>(test.param).name + "_" + std::string(to_string(std::get<1>(test.param)));
+                         });
+
 INSTANTIATE_TEST_SUITE_P(Small, CudaPlans, testing::ValuesIn(small_networks()),
                          [](const auto& test) { return test.param.name; });
 
@@ -110,6 +129,50 @@ TEST(CudaPlan, biases_and_relus_run_within_products_and_small_updates_together) 
   for (const Op& op : program.ops) updates += std::holds_alternative<Update>(op.kind);
   EXPECT_EQ(plan->groups().back().ops.size(), updates);
   EXPECT_GT(updates, 3);
+}
+
+TEST(CudaPlan, copies_are_written_by_their_parameters_updates_and_gradients_of_two_types_are_updated_apart) {
+  StandIn backend;
+  const StepProgram program = with_precision(program_of("residual"), Precision::kBF16);
+  const auto plan = compiled(backend, program);
+  std::vector<std::multiset<std::string>> updates;  // by group, the ops' names
+  for (const Group& group : plan->groups()) {
+    if (group.implementation != "kernel:sgd") continue;
+    updates.emplace_back();
+    for (const int op : group.ops) {
+      updates.back().emplace(name_of(program.ops[static_cast<size_t>(op)].kind));
+    }
+  }
+  ASSERT_EQ(updates.size(), 2);
+  EXPECT_EQ(updates[0].count("update") + updates[1].count("update"), 11);
+  const auto& narrow = updates[updates[0].contains("convert") ? 0 : 1];
+  const auto& wide = updates[updates[0].contains("convert") ? 1 : 0];
+  EXPECT_EQ(narrow.count("update"), 5) << "three convolutions, a linear layer's weights and bias";
+  EXPECT_EQ(narrow.count("convert"), 5);
+  EXPECT_EQ(wide.count("update"), 6) << "gamma and beta of three normalisations";
+  EXPECT_EQ(wide.count("convert"), 0);
+}
+
+TEST(CudaPlan, what_layers_read_after_a_step_is_the_new_parameter_rounded) {
+  StandIn backend;
+  for (const Precision precision : {Precision::kBF16, Precision::kF16}) {
+    const StepProgram program = with_precision(program_of("mlp", 4, Adam{}), precision);
+    const auto plan = compiled(backend, program);
+    plan->allocate(3);
+    std::vector<double> stamps_s;
+    for (int step = 0; step < 3; ++step) plan->run_step(Marks::kNone, stamps_s);
+    int moved = 0;
+    for (TensorId id = 0; id < static_cast<TensorId>(program.tensors.size()); ++id) {
+      const Tensor& copy = program.tensor(id);
+      if (copy.master == kNoTensor) continue;
+      const InitialValues initial(program, id, 3);
+      for (int64_t i = 0; i < element_count(copy.type.shape); ++i) {
+        EXPECT_EQ(plan->read(id, i), rounded(plan->read(copy.master, i), copy.type.dtype)) << copy.name;
+        moved += plan->read(id, i) != rounded(initial(i), copy.type.dtype);
+      }
+    }
+    EXPECT_GT(moved, 0);
+  }
 }
 
 TEST(CudaPlan, a_bias_gradient_that_no_product_has_runs_after_it) {
@@ -191,6 +254,34 @@ TEST(CudaPlan, every_library_call_is_tuned_once_at_set_up) {
   for (const std::string& name : implementations(*plan)) calls += name.starts_with("host:tuned");
   EXPECT_GT(calls, 3);
   EXPECT_EQ(backend.device->counts().tuned, calls);
+}
+
+// Notes under which name each group was launched.
+class NamingDevice : public HostDevice {
+ public:
+  void run_named(const std::string& name, const cuda::Piece& launches) override {
+    const int64_t before = counts().launches + counts().calls;
+    launches();
+    if (counts().launches + counts().calls > before) names.push_back(name);
+  }
+  std::vector<std::string> names;
+};
+
+TEST(CudaPlan, groups_are_named_by_their_layers_and_phase_as_they_are_first_launched) {
+  const auto device = std::make_shared<NamingDevice>();
+  const StepProgram program = lower(network_from(R"({"name": "two", "input": {"shape": [3]},
+    "loss": {"kind": "softmax_cross_entropy"}, "layers": [{"name": "fc1", "kind": "linear", "out_features": 4},
+      {"name": "relu1", "kind": "relu"}, {"name": "fc2", "kind": "linear", "out_features": 2}]})"),
+                                    2, Sgd{});
+  CudaPlan plan(program, device);
+  plan.allocate(3);
+  const std::vector<std::string> once = device->names;
+  EXPECT_THAT(once, ElementsAre("fc1+relu1/forward", "fc2/forward", "loss/forward", "loss/backward_data",
+                                "fc2/backward_weights", "fc2/backward_data", "relu1/backward_data",
+                                "fc1/backward_weights", "fc1+fc2/update"));
+  std::vector<double> stamps_s;
+  plan.run_step(Marks::kNone, stamps_s);
+  EXPECT_EQ(device->names, once);
 }
 
 TEST(CudaPlan, what_is_read_back_is_never_out_of_date) {

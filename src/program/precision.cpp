@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "program/precision.h"
+
+#include <map>
+#include <utility>
+
+namespace triphase {
+namespace {
+
+bool reads_copies(const OpKind& kind) {
+  return std::holds_alternative<MatMul>(kind) || std::holds_alternative<AddBias>(kind) ||
+         std::holds_alternative<Conv2d>(kind) || std::holds_alternative<Conv2dBackwardData>(kind);
+}
+
+class Narrower {
+ public:
+  Narrower(StepProgram& program, DType dtype) : program_(program), dtype_(dtype) {
+    program.tensor(program.input).type.dtype = dtype;
+    for (Op& op : std::exchange(program.ops, {})) {
+      if (reads_copies(op.kind)) {
+        for (TensorId& id : op.inputs) id = copy_of(id);
+      }
+      const std::vector<TensorType> types = infer(op.kind, program.types(op.inputs));
+      for (size_t i = 0; i < types.size(); ++i) program.tensor(op.outputs[i]).type = types[i];
+      const auto copy = std::holds_alternative<Update>(op.kind) ? copies_.find(op.inputs[0]) : copies_.end();
+      program.ops.push_back(op);
+      if (copy != copies_.end()) replace(copy->second, op);
+    }
+    link();
+  }
+
+ private:
+  TensorId add(const std::string& name, const Tensor& master) {
+    Tensor copy;
+    copy.name = name;
+    copy.type = {master.type.shape, dtype_};
+    copy.role = Role::kCopy;
+    program_.tensors.push_back(std::move(copy));
+    return static_cast<TensorId>(program_.tensors.size() - 1);
+  }
+
+  // What an op is to read for `id`: the copy of a parameter, anything else itself.
+  TensorId copy_of(TensorId id) {
+    const Tensor& master = program_.tensor(id);
+    if (master.role != Role::kParameter) return id;
+    const auto [slot, is_new] = copies_.try_emplace(id);
+    if (is_new) {
+      slot->second = add(master.name + "." + std::string(to_string(dtype_)), master);
+      program_.tensor(slot->second).master = id;
+    }
+    return slot->second;
+  }
+
+  // After `update`, the new parameter's copy takes the place of the old one's.
+  void replace(TensorId copy, const Op& update) {
+    const TensorId next = add(program_.tensor(copy).name + ".next", program_.tensor(copy));
+    program_.tensor(copy).next = next;
+    program_.ops.push_back({Convert{dtype_}, {update.outputs[0]}, {next}, update.layer, update.phase});
+  }
+
+  // Sets again which op writes and which read each tensor.
+  void link() {
+    for (Tensor& tensor : program_.tensors) tensor.readers.clear();
+    for (int i = 0; i < static_cast<int>(program_.ops.size()); ++i) {
+      const Op& op = program_.ops[static_cast<size_t>(i)];
+      for (const TensorId id : op.outputs) program_.tensor(id).producer = i;
+      for (const TensorId id : op.inputs) {
+        std::vector<int>& readers = program_.tensor(id).readers;
+        if (readers.empty() || readers.back() != i) readers.push_back(i);
+      }
+    }
+  }
+
+  StepProgram& program_;
+  DType dtype_;
+  std::map<TensorId, TensorId> copies_;  // by parameter
+};
+
+}  // namespace
+
+StepProgram with_precision(StepProgram f32, Precision precision) {
+  f32.precision = precision;
+  if (is_narrow(dtype_of(precision))) Narrower(f32, dtype_of(precision));
+  validate(f32);
+  return f32;
+}
+
+}  // namespace triphase

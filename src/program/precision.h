@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mixed precision as a change to the list of ops.
+#pragma once
+
+#include "program/program.h"
+
+namespace triphase {
+
+// The same step in another precision. With bf16 and f16, products, convolutions and biases read a narrow copy of their
+// parameters, which follows each update by a `convert`; their gradients, the input and all activations are narrow as
+// well. Normalisations read their parameters in f32. There is no loss scaling: it would change no cost.
+StepProgram with_precision(StepProgram f32, Precision precision);
+
+}  // namespace triphase
