@@ -25,11 +25,12 @@ BF16 kept_if_positive(BF16 y, BF16 value) {
   return value;
 }
 
+constexpr int64_t kStrip = 64;  // channels or columns summed at a time, held in registers
+
 // dx = what add(window, width, sums) adds for every window that reaches an element, `width` channels at a time.
 template <class T, class F>
 void gather(const PooledPlanes& planes, T* dx, F add) {
-  constexpr int64_t kStrip = 64;  // channels summed at a time, held in registers
-  const auto& [window, outer, inner, in, out] = planes;
+  const int64_t rows_in_all = planes.outer * planes.in[0];
   // The windows that reach an input along a dimension.
   const auto reach = [&](size_t d, int64_t input) {
     const int64_t position = input + planes.window.padding[d];
@@ -37,24 +38,28 @@ void gather(const PooledPlanes& planes, T* dx, F add) {
     return std::pair(before < 0 ? 0 : before / planes.window.stride[d] + 1,
                      std::min(planes.out[d], position / planes.window.stride[d] + 1));
   };
-#pragma omp parallel for schedule(static) if (outer * in[0] * in[1] * inner >= kParallelFrom)
-  for (int64_t row = 0; row < outer * in[0]; ++row) {
-    const auto [first_row, last_row] = reach(0, row % in[0]);
-    for (int64_t column = 0; column < in[1]; ++column) {
-      const auto [first_column, last_column] = reach(1, column);
-      for (int64_t begin = 0; begin < inner; begin += kStrip) {
-        const int64_t width = std::min(kStrip, inner - begin);
+#pragma omp parallel for schedule(static) if (rows_in_all * planes.in[1] * planes.inner >= kParallelFrom)
+  for (int64_t row = 0; row < rows_in_all; ++row) {
+    const int64_t input_row = row % planes.in[0];
+    const int64_t first_y = row / planes.in[0] * planes.out[0] * planes.out[1] * planes.inner;
+    const auto rows = reach(0, input_row);
+    for (int64_t column = 0; column < planes.in[1]; ++column) {
+      const auto columns = reach(1, column);
+      for (int64_t begin = 0; begin < planes.inner; begin += kStrip) {
+        const int64_t width = std::min(kStrip, planes.inner - begin);
         float sums[kStrip] = {};
-        for (int64_t r = first_row; r < last_row; ++r) {
-          for (int64_t c = first_column; c < last_column; ++c) {
-            const int64_t tap_row = row % in[0] + window.padding[0] - r * window.stride[0];
-            const int64_t tap_column = column + window.padding[1] - c * window.stride[1];
-            add({r, c, tap_row * window.kernel[1] + tap_column,
-                 ((row / in[0] * out[0] + r) * out[1] + c) * inner + begin},
+        for (int64_t r = rows.first; r < rows.second; ++r) {
+          const int64_t tap_row = input_row + planes.window.padding[0] - r * planes.window.stride[0];
+          for (int64_t c = columns.first; c < columns.second; ++c) {
+            const int64_t tap_column = column + planes.window.padding[1] - c * planes.window.stride[1];
+            add({r, c, tap_row * planes.window.kernel[1] + tap_column,
+                 first_y + (r * planes.out[1] + c) * planes.inner + begin},
                 width, sums);
           }
         }
-        for (int64_t i = 0; i < width; ++i) dx[(row * in[1] + column) * inner + begin + i] = sums[i];
+        T* const to = dx + (row * planes.in[1] + column) * planes.inner + begin;
+#pragma omp simd
+        for (int64_t i = 0; i < width; ++i) to[i] = sums[i];
       }
     }
   }
@@ -128,7 +133,6 @@ void add(const T* a, const T* b, T* y, int64_t count) {
 
 template <class T>
 void bias_gradient(const T* dy, T* db, int64_t rows, int64_t columns) {
-  constexpr int64_t kStrip = 64;  // columns a thread sums at a time, held in registers
   const int64_t strips = (columns + kStrip - 1) / kStrip;
 #pragma omp parallel for schedule(static) if (rows * columns >= kParallelFrom)
   for (int64_t strip = 0; strip < strips; ++strip) {
@@ -152,8 +156,12 @@ template <class T>
 void max_pool_backward(const PooledPlanes& planes, const T* dy, const uint8_t* tap, T* dx) {
   gather(planes, dx, [&](const PooledPlanes::Place& window, int64_t width, float* sums) {
     const auto own = static_cast<uint8_t>(window.tap);
+    const uint8_t* const found = tap + window.element;
+    const T* const gradient = dy + window.element;
+#pragma omp simd
     for (int64_t i = 0; i < width; ++i) {
-      sums[i] += tap[window.element + i] == own ? static_cast<float>(dy[window.element + i]) : 0;
+      const float value = gradient[i];
+      sums[i] += found[i] == own ? value : 0.0f;
     }
   });
 }
@@ -168,7 +176,9 @@ void average_pool_backward(const PooledPlanes& planes, bool count_padding, const
   gather(planes, dx, [&](const PooledPlanes::Place& window, int64_t width, float* sums) {
     const int64_t count = count_padding ? area : taps_within(0, window.row) * taps_within(1, window.column);
     const float share = 1 / static_cast<float>(count);
-    for (int64_t i = 0; i < width; ++i) sums[i] += static_cast<float>(dy[window.element + i]) * share;
+    const T* const gradient = dy + window.element;
+#pragma omp simd
+    for (int64_t i = 0; i < width; ++i) sums[i] += static_cast<float>(gradient[i]) * share;
   });
 }
 
