@@ -13,9 +13,6 @@ constexpr int64_t kMostTogether = 1 << 20;
 // As many as one kernel takes.
 constexpr size_t kMostUpdates = kernels::Update<Sgd, float>::kMostParts;
 
-// Blocks that begin a sum over everything.
-constexpr int64_t kMostSegments = 1024;
-
 kernels::Pooling pooling(const Window& window, const Shape& x, const Shape& y) {
   return {{x[2], x[3]},
           {y[2], y[3]},
@@ -400,16 +397,10 @@ void CudaPlan::compile_mean_square(int op) {
   put(loss);
   touch(x);
   touch(loss);
-  const int64_t elements = count(x);
-  const int64_t segments = std::min(kMostSegments, (elements + kReducers - 1) / kReducers);
-  const auto space = scratch(segments * static_cast<int64_t>(sizeof(float)));
   end(own(op_at(op).kind), [=, this] {
-    auto* sums = reinterpret_cast<float*>(space());
     with_float_type(dtype(x), [&]<class T>() {
-      device_->launch(kernels::SumOfSquares<T>{data<T>(x), sums, elements, segments}, segments,
-                      (elements + segments - 1) / segments);
+      device_->launch(kernels::MeanSquare<T>{data<T>(x), data(loss), count(x)}, 1, count(x));
     });
-    device_->launch(kernels::Mean{sums, data(loss), static_cast<float>(elements)}, 1, segments);
   });
 }
 

@@ -24,6 +24,7 @@ namespace {
 
 constexpr int kThreads = 256;                    // a block
 constexpr int64_t kBlocksOfMultiprocessor = 32;  // beyond, threads go round
+constexpr int64_t kReducingBlocksOfMultiprocessor = 4;
 
 using Memory = Owned<std::byte*, cudaFree>;
 
@@ -37,21 +38,27 @@ __global__ void __launch_bounds__(kThreads) compute(const __grid_constant__ Kern
 }
 
 // A block a segment. The order of merging is fixed, and the host that stands in for a GPU has the same.
-template <class Kernel>
-__global__ void __launch_bounds__(kReducers) reduce(const __grid_constant__ Kernel kernel, int64_t terms) {
+// kTogether segments a block.
+template <int kTogether, class Kernel>
+__global__ void __launch_bounds__(kReducers)
+    reduce(const __grid_constant__ Kernel kernel, int64_t segments, int64_t terms) {
   using Sum = typename Kernel::Sum;
+  constexpr int kOfSegment = kReducers / kTogether;  // threads
   __shared__ Sum sums[kReducers];
-  const int64_t segment = blockIdx.x;
   const int thread = static_cast<int>(threadIdx.x);
+  const int turn = thread / kTogether;
+  const int64_t segment = static_cast<int64_t>(blockIdx.x) * kTogether + thread % kTogether;
   Sum own = Kernel::nothing();
-  for (int64_t t = thread; t < terms; t += kReducers) own = Kernel::merge(own, kernel.term(segment, t));
+  for (int64_t t = turn; segment < segments && t < terms; t += kOfSegment) {
+    own = Kernel::merge(own, kernel.term(segment, t));
+  }
   sums[thread] = own;
   __syncthreads();
-  for (int half = kReducers / 2; half > 0; half /= 2) {
-    if (thread < half) sums[thread] = Kernel::merge(sums[thread], sums[thread + half]);
+  for (int half = kOfSegment / 2; half > 0; half /= 2) {
+    if (turn < half) sums[thread] = Kernel::merge(sums[thread], sums[thread + half * kTogether]);
     __syncthreads();
   }
-  if (thread == 0) kernel.finish(segment, sums[0]);
+  if (turn == 0 && segment < segments) kernel.finish(segment, sums[thread]);
 }
 
 // Reads zeros; were they none, it would write, which no compiler can rule out.
@@ -137,6 +144,7 @@ class Gpu : public Device {
       : multiprocessors_(attribute(cudaDevAttrMultiProcessorCount)),
         l2_bytes_(attribute(cudaDevAttrL2CacheSize)),
         stream_(make_stream()) {
+    parts_.reset(allocate(kPartsBytes));
     std::array<char, 32> bus{};
     check(cudaDeviceGetPCIBusId(bus.data(), bus.size(), 0), "cudaDeviceGetPCIBusId");
     try {
@@ -182,10 +190,12 @@ class Gpu : public Device {
     if (segments == 0) return;
     std::visit(
         [&](const auto& of_terms) {
-          reduce<<<static_cast<unsigned>(segments), kReducers, 0, stream_.get()>>>(of_terms, terms);
+          reduce_in_parts(of_terms, segments, terms, kReducingBlocksOfMultiprocessor * multiprocessors_, parts_.get(),
+                          [this](const auto& kernel, int64_t segments, int64_t terms, bool adjacent) {
+                            run_reduction(kernel, segments, terms, adjacent);
+                          });
         },
         kernel);
-    check(cudaGetLastError(), "cudaLaunchKernel");
   }
 
   std::unique_ptr<Call<ProductOperands>> prepare(const Product& product) override {
@@ -234,6 +244,16 @@ class Gpu : public Device {
     return static_cast<unsigned>(
         std::min((count + kThreads - 1) / kThreads, kBlocksOfMultiprocessor * multiprocessors_));
   }
+  template <class Kernel>
+  void run_reduction(const Kernel& kernel, int64_t segments, int64_t terms, bool adjacent) {
+    const auto blocks = static_cast<unsigned>(adjacent ? (segments + kAdjacent - 1) / kAdjacent : segments);
+    if (adjacent) {
+      reduce<kAdjacent><<<blocks, kReducers, 0, stream_.get()>>>(kernel, segments, terms);
+    } else {
+      reduce<1><<<blocks, kReducers, 0, stream_.get()>>>(kernel, segments, terms);
+    }
+    check(cudaGetLastError(), "cudaLaunchKernel");
+  }
   void clear(std::byte* data, int64_t bytes) {
     if (bytes == 0) return;
     check(cudaMemsetAsync(data, 0, static_cast<size_t>(bytes), stream_.get()), "cudaMemsetAsync");
@@ -251,6 +271,7 @@ class Gpu : public Device {
   std::optional<Cudnn> cudnn_;  // from the first convolution on
   std::optional<Nvml> nvml_;
   Memory eviction_;
+  Memory parts_;  // of one reduction at a time: all run in order
 };
 
 // --- What there is ------------------------------------------------------------------------------
@@ -309,6 +330,8 @@ std::variant<Made, Unsupported> unless_obstructed(F make) {
     return std::variant<Made, Unsupported>(make());
   } catch (const LibraryMissing& missing) {
     return Unsupported{missing.what()};
+  } catch (const OutOfMemory& full) {
+    return Unsupported{full.what()};
   } catch (const VendorError& error) {
     return Unsupported{std::string("the GPU cannot be used: ") + error.what()};
   }

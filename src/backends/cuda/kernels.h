@@ -4,12 +4,15 @@
 //
 // Element kernels compute element i in a call; elements do not depend on each other, so that the result may take the
 // place of an operand of the same size. Gradients of windows gather, so that nothing is added atomically and each
-// element is written once. Reduction kernels sum terms of a segment in any order by merge(), then finish() it.
+// element is written once. Reduction kernels sum terms of a segment in any order by merge(), then finish() it; where
+// the same terms of neighbouring segments are adjacent in memory they say so.
 //
 // T is what activations and their gradients are kept in; all is computed, and parameters are kept, in f32.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <utility>
 #include <variant>
@@ -342,6 +345,7 @@ struct BiasGradient {
   int64_t channels, inner;
 
   using Sum = float;
+  bool adjacent() const { return inner == 1; }
   TRIPHASE_HOST_DEVICE static Sum nothing() { return 0; }
   TRIPHASE_HOST_DEVICE Sum term(int64_t c, int64_t t) const { return dy[in_channel(c, t, channels, inner)]; }
   TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) { return a + b; }
@@ -359,6 +363,7 @@ struct Moments {
   struct Sum {
     float count, mean, squares;  // of differences from the mean
   };
+  bool adjacent() const { return inner == 1; }
   TRIPHASE_HOST_DEVICE static Sum nothing() { return {0, 0, 0}; }
   TRIPHASE_HOST_DEVICE Sum term(int64_t c, int64_t t) const { return {1, x[in_channel(c, t, channels, inner)], 0}; }
   TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) {
@@ -389,6 +394,7 @@ struct NormaliseGradients {
   struct Sum {
     float dy, product;
   };
+  bool adjacent() const { return inner == 1; }
   TRIPHASE_HOST_DEVICE static Sum nothing() { return {0, 0}; }
   TRIPHASE_HOST_DEVICE Sum term(int64_t c, int64_t t) const {
     const int64_t i = in_channel(c, t, channels, inner);
@@ -409,6 +415,7 @@ struct SumOfExponentials {
   int64_t classes;
 
   using Sum = Exponentials;
+  bool adjacent() const { return false; }
   TRIPHASE_HOST_DEVICE static Sum nothing() { return {0, 0}; }
   TRIPHASE_HOST_DEVICE Sum term(int64_t n, int64_t k) const { return {x[n * classes + k], 1}; }
   TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) {
@@ -432,6 +439,7 @@ struct CrossEntropy {
   int64_t classes, count;
 
   using Sum = float;
+  bool adjacent() const { return false; }
   TRIPHASE_HOST_DEVICE static Sum nothing() { return 0; }
   TRIPHASE_HOST_DEVICE Sum term(int64_t, int64_t n) const {
     return std::log(rows[n].sum) + (rows[n].largest - x[n * classes + target[n]]);
@@ -440,34 +448,53 @@ struct CrossEntropy {
   TRIPHASE_HOST_DEVICE void finish(int64_t, Sum sum) const { *loss = sum / static_cast<float>(count); }
 };
 
-// sums[s] = sum of x² over every so many of its elements.   segments: as many as wanted  terms: count / segments, up
+// loss = mean of x².   segments: 1  terms: count
 template <class T>
-struct SumOfSquares {
+struct MeanSquare {
   const T* x;
-  float* sums;
-  int64_t count, segments;
+  float* loss;
+  int64_t count;
 
   using Sum = float;
+  bool adjacent() const { return false; }
   TRIPHASE_HOST_DEVICE static Sum nothing() { return 0; }
-  TRIPHASE_HOST_DEVICE Sum term(int64_t s, int64_t t) const {
-    const int64_t i = t * segments + s;
-    return i < count ? x[i] * x[i] : 0.0f;
-  }
+  TRIPHASE_HOST_DEVICE Sum term(int64_t, int64_t t) const { return x[t] * x[t]; }
   TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) { return a + b; }
-  TRIPHASE_HOST_DEVICE void finish(int64_t s, Sum sum) const { sums[s] = sum; }
+  TRIPHASE_HOST_DEVICE void finish(int64_t, Sum sum) const { *loss = sum / static_cast<float>(count); }
 };
 
-// y = the sum of x over count.   segments: 1
-struct Mean {
-  const float* x;
-  float* y;
-  float count;
+// --- Few segments of many terms -----------------------------------------------------------------
 
-  using Sum = float;
-  TRIPHASE_HOST_DEVICE static Sum nothing() { return 0; }
-  TRIPHASE_HOST_DEVICE Sum term(int64_t, int64_t t) const { return x[t]; }
-  TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) { return a + b; }
-  TRIPHASE_HOST_DEVICE void finish(int64_t, Sum sum) const { *y = sum / count; }
+// A reduction's first half: segment s sums the terms [p length, (p + 1) length) of its segment s - p segments, where p
+// = s / segments.
+template <class Kernel>
+struct InParts {
+  Kernel kernel;
+  typename Kernel::Sum* parts;
+  int64_t segments, terms, length;
+
+  using Sum = typename Kernel::Sum;
+  TRIPHASE_HOST_DEVICE static Sum nothing() { return Kernel::nothing(); }
+  TRIPHASE_HOST_DEVICE Sum term(int64_t s, int64_t t) const {
+    const int64_t i = s / segments * length + t;
+    return i < terms ? kernel.term(s % segments, i) : nothing();
+  }
+  TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) { return Kernel::merge(a, b); }
+  TRIPHASE_HOST_DEVICE void finish(int64_t s, Sum sum) const { parts[s] = sum; }
+};
+
+// Its second half: sums the parts.
+template <class Kernel>
+struct OfParts {
+  Kernel kernel;
+  const typename Kernel::Sum* parts;
+  int64_t segments;
+
+  using Sum = typename Kernel::Sum;
+  TRIPHASE_HOST_DEVICE static Sum nothing() { return Kernel::nothing(); }
+  TRIPHASE_HOST_DEVICE Sum term(int64_t s, int64_t t) const { return parts[t * segments + s]; }
+  TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) { return Kernel::merge(a, b); }
+  TRIPHASE_HOST_DEVICE void finish(int64_t s, Sum sum) const { kernel.finish(s, sum); }
 };
 
 }  // namespace kernels
@@ -502,11 +529,33 @@ using ElementKernel = Joined<ElementKernelsOf<float>, ElementKernelsOf<BF16>, El
 template <class T>
 using ReductionKernelsOf =
     std::variant<kernels::BiasGradient<T>, kernels::Moments<T>, kernels::NormaliseGradients<T>,
-                 kernels::SumOfExponentials<T>, kernels::CrossEntropy<T>, kernels::SumOfSquares<T>>;
-using ReductionKernel = Joined<ReductionKernelsOf<float>, ReductionKernelsOf<BF16>, ReductionKernelsOf<F16>,
-                               std::variant<kernels::Mean>>::Kernels;
+                 kernels::SumOfExponentials<T>, kernels::CrossEntropy<T>, kernels::MeanSquare<T>>;
+using ReductionKernel = Joined<ReductionKernelsOf<float>, ReductionKernelsOf<BF16>, ReductionKernelsOf<F16>>::Kernels;
 
-// Threads that sum one segment, on the GPU as on the host: each every kReducers-th term, then pairs of threads.
+// Threads of a block that reduces, on the GPU as on the host. A block sums one segment, each thread every
+// kReducers-th term, then pairs of threads; or kAdjacent segments, whose threads then read side by side.
 inline constexpr int kReducers = 256;
+inline constexpr int kAdjacent = 32;
+
+// Room for the sums of parts.
+inline constexpr int64_t kPartsBytes = 1 << 20;
+
+// Runs a reduction by calls of run(kernel, segments, terms, adjacent): in parts, and then over the parts, where there
+// would be fewer than `blocks` blocks otherwise and every thread has terms enough.
+template <class Kernel, class Run>
+void reduce_in_parts(const Kernel& kernel, int64_t segments, int64_t terms, int64_t blocks, std::byte* space, Run run) {
+  using Sum = typename Kernel::Sum;
+  constexpr int64_t kTermsWorthAThread = 2;
+  const int64_t together = kernel.adjacent() ? kAdjacent : 1;
+  const int64_t blocks_alone = (segments + together - 1) / together;
+  const int64_t most = std::min(terms / (kReducers / together * kTermsWorthAThread),
+                                kPartsBytes / static_cast<int64_t>(sizeof(Sum)) / segments);
+  const int64_t parts = std::min((blocks + blocks_alone - 1) / blocks_alone, most);
+  if (parts < 2) return run(kernel, segments, terms, kernel.adjacent());
+  auto* sums = reinterpret_cast<Sum*>(space);
+  const int64_t length = (terms + parts - 1) / parts;
+  run(kernels::InParts<Kernel>{kernel, sums, segments, terms, length}, segments * parts, length, kernel.adjacent());
+  run(kernels::OfParts<Kernel>{kernel, sums, segments}, segments, parts, true);
+}
 
 }  // namespace triphase::cuda

@@ -15,6 +15,7 @@ namespace {
 
 constexpr int64_t kAlignment = 256;
 constexpr int64_t kWorkspaceBytes = 100;
+constexpr int64_t kBlocks = 50;  // that a reduction is worth
 
 // As a GPU multiplies it: TF32 has 11 bits of significand, and may cut off what follows.
 double operand(const std::byte* data, Precision precision, int64_t index) {
@@ -43,6 +44,27 @@ void run(const Product& product, const ProductOperands& at) {
     double sum = 0;
     for (int64_t k = 0; k < product.k; ++k) sum += a(i, k);
     store(at.bias, dtype, i, sum);
+  }
+}
+
+// As a block of the GPU sums.
+template <class Kernel>
+void reduce(const Kernel& kernel, int64_t segments, int64_t terms, bool adjacent) {
+  using Sum = typename Kernel::Sum;
+  const int threads = kReducers / (adjacent ? kAdjacent : 1);
+  for (int64_t segment = 0; segment < segments; ++segment) {
+    std::array<Sum, kReducers> sums;
+    for (int t = 0; t < threads; ++t) {
+      Sum& sum = sums[static_cast<size_t>(t)] = Kernel::nothing();
+      for (int64_t term = t; term < terms; term += threads) sum = Kernel::merge(sum, kernel.term(segment, term));
+    }
+    for (int half = threads / 2; half > 0; half /= 2) {
+      for (int t = 0; t < half; ++t) {
+        Sum& sum = sums[static_cast<size_t>(t)];
+        sum = Kernel::merge(sum, sums[static_cast<size_t>(t + half)]);
+      }
+    }
+    kernel.finish(segment, sums[0]);
   }
 }
 
@@ -165,21 +187,13 @@ void HostDevice::launch(const ElementKernel& kernel, int64_t count) {
 }
 
 void HostDevice::launch(const ReductionKernel& kernel, int64_t segments, int64_t terms) {
-  ++counts_.launches;
   std::visit(
       [&](const auto& call) {
-        using Sum = typename std::decay_t<decltype(call)>::Sum;
-        for (int64_t segment = 0; segment < segments; ++segment) {
-          std::array<Sum, kReducers> sums;
-          for (int t = 0; t < kReducers; ++t) {
-            Sum& sum = sums[static_cast<size_t>(t)] = call.nothing();
-            for (int64_t term = t; term < terms; term += kReducers) sum = call.merge(sum, call.term(segment, term));
-          }
-          for (size_t half = kReducers / 2; half > 0; half /= 2) {
-            for (size_t t = 0; t < half; ++t) sums[t] = call.merge(sums[t], sums[t + half]);
-          }
-          call.finish(segment, sums[0]);
-        }
+        reduce_in_parts(call, segments, terms, kBlocks, parts_.data(),
+                        [this](const auto& each, int64_t of_segments, int64_t of_terms, bool adjacent) {
+                          ++counts_.launches;
+                          reduce(each, of_segments, of_terms, adjacent);
+                        });
       },
       kernel);
 }

@@ -55,6 +55,7 @@ class HostDevice : public Device {
   Counts counts_;
   int64_t allocated_bytes_ = 0;
   std::map<std::byte*, int64_t> blocks_;
+  std::vector<std::byte> parts_ = std::vector<std::byte>(kPartsBytes);
   bool within_piece_ = false;
 };
 
