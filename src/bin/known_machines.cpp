@@ -61,7 +61,8 @@ Expectation KnownMachines::expectation(const std::string& backend, const StepPro
   const Machine machine = known.machine(measured);
   auto needed = demands(program, measured.groups, machine);
   if (!needed) return {};
-  return {std::move(*needed), known.factors, *machine.flop_per_s("gemm", "f32"), known.speed(measured)};
+  const double peak_flop_per_s = *machine.flop_per_s("gemm", std::string(to_string(program.precision)));
+  return {std::move(*needed), known.factors, peak_flop_per_s, known.speed(measured)};
 }
 
 const Json* KnownMachines::above_ceiling(const std::vector<Json>& rows) {

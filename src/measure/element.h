@@ -49,6 +49,8 @@ class ElementEvaluator {
   Element read(TensorId id, int64_t index);
   // Whether a tensor's elements have to be recomputed.
   bool is_absent(TensorId id) const;
+  // Whether a product is among the ops to run next.
+  bool multiplies_next() const;
   const Op& op_at(int op) const { return program_.ops[static_cast<size_t>(op)]; }
   const Shape& shape(TensorId id) const { return program_.tensor(id).type.shape; }
 

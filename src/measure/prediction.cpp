@@ -149,7 +149,7 @@ Demand demand_of(const StepProgram& program, const Group& group, const std::vect
   const bool contracts = total.flop > 0 && !update;
   const char* peak = convolution_of(op.kind) ? "convolution" : "gemm";
   const std::string dtype(to_string(contracts ? program.precision : Precision::kF32));
-  const double flop_per_s = machine.flop_per_s(peak, dtype).value_or(*machine.flop_per_s(peak, "f32"));
+  const double flop_per_s = *machine.flop_per_s(peak, dtype);
   Demand demand{op.layer, op.phase, family_of(program, group), 0, {}, 0, {}};
   demand.flop_s = static_cast<double>(contracts ? total.flop_unpadded : total.flop_executed) / flop_per_s;
   double start_s = 0;
@@ -215,17 +215,22 @@ std::vector<double> nonnegative_least_squares(const std::vector<std::map<size_t,
 std::string family_of(const StepProgram& program, const Group& group) {
   const Op& op = main_op(program, group);
   const std::string phase(to_string(op.phase));
+  const std::string in =  // by loop, below, stays last
+      program.precision == Precision::kF32 ? "" : " in " + std::string(to_string(program.precision));
   if (std::holds_alternative<MatMul>(op.kind)) {
-    return "linear " + phase + (group.implementation.starts_with("loop:") ? kByLoop : "");
+    return "linear " + phase + in + (group.implementation.starts_with("loop:") ? kByLoop : "");
   }
-  if (convolution_of(op.kind)) return "convolution " + phase;
-  if (const auto* update = std::get_if<Update>(&op.kind)) return "update " + std::string(name_of(update->optimizer));
-  return std::string(name_of(op.kind));
+  if (convolution_of(op.kind)) return "convolution " + phase + in;
+  if (const auto* update = std::get_if<Update>(&op.kind)) {
+    return "update " + std::string(name_of(update->optimizer)) + in;
+  }
+  return std::string(name_of(op.kind)) + in;
 }
 
 std::optional<std::vector<Demand>> demands(const StepProgram& program, const std::vector<Group>& groups,
                                            const Machine& machine) {
-  if (!machine.complete()) return {};
+  const std::string dtype(to_string(program.precision));
+  if (!machine.complete() || !machine.flop_per_s("gemm", dtype) || !machine.flop_per_s("convolution", dtype)) return {};
   const std::vector<std::vector<Access>> moved = accesses(program, groups);
   std::vector<Demand> result;
   for (size_t g = 0; g < groups.size(); ++g) result.push_back(demand_of(program, groups[g], moved[g], machine));

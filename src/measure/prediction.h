@@ -36,7 +36,7 @@ struct Demand {
   std::vector<double> terms_s;            // what the prediction weighs, in an order that the family fixes
 };
 
-// One a group, in their order. Absent for a machine whose ceilings were not measured.
+// One a group, in their order. Absent for a machine whose ceilings were not measured, of the program's precision too.
 std::optional<std::vector<Demand>> demands(const StepProgram& program, const std::vector<Group>& groups,
                                            const Machine& machine);
 

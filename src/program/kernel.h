@@ -33,9 +33,10 @@ Kernel extract(const StepProgram& program, std::span<const int> ops);
 std::string op_name(const Kernel& kernel);
 
 // op_name, operands and attributes, as in
-// "conv2d+relu/in:64x3x224x224,32x3x7x7/out:64x32x112x112/stride:2x2/padding:3x3". With its phase it is equal for
-// kernels that do the same work, and only for those. Numbers that change no work (epsilon, momentum, learning rate) are
-// left out, attributes that have their usual value as well. In mixed precision what is kept in f32 is marked: "64:f32".
+// "conv2d+relu/in:64x3x224x224,32x3x7x7/out:64x32x112x112/stride:2x2/padding:3x3". With its phase and precision it is
+// equal for kernels that do the same work, and only for those. Numbers that change no work (epsilon, momentum, learning
+// rate) are left out, attributes that have their usual value as well. In mixed precision what is kept in f32 is marked:
+// "64:f32".
 std::string name_of(const Kernel& kernel);
 
 // The cost of its ops, as in the step that they came from.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "program/program.h"
 
+#include <algorithm>
 #include <set>
 #include <stdexcept>
 
@@ -27,6 +28,11 @@ TensorId storage_of(const StepProgram& program, TensorId id) {
     id = op.inputs[0];
   }
   return id;
+}
+
+TensorId replaced_by(const StepProgram& program, TensorId id) {
+  const auto found = std::ranges::find(program.tensors, id, &Tensor::next);
+  return found == program.tensors.end() ? kNoTensor : static_cast<TensorId>(found - program.tensors.begin());
 }
 
 Memory logical_memory(const StepProgram& program) {

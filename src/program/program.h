@@ -87,6 +87,9 @@ Cost cost(const StepProgram& program, const Op& op);
 // The tensor whose elements these are under another shape: through every Reshape up to what was computed or given.
 TensorId storage_of(const StepProgram& program, TensorId id);
 
+// The tensor that the step replaces with this one, or kNoTensor.
+TensorId replaced_by(const StepProgram& program, TensorId id);
+
 // Logical memory. Parameters are counted with their copies, a gradient by its own type. Activations are the tensors
 // kept from the forward phase for a later one, each storage once.
 struct Memory {

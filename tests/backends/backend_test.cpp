@@ -46,6 +46,7 @@ TEST_P(Backends, onednn_in_bf16_agrees_with_float64) {
   if (const std::string why = why_not_bf16(*backend); !why.empty()) GTEST_SKIP() << why;
   expect_verified(*backend, GetParam(), Precision::kBF16);
   expect_losses_of_the_reference(*backend, GetParam(), Precision::kBF16);
+  expect_copies_follow(*backend, GetParam(), Precision::kBF16);
 }
 
 // Whichever is the fastest on this machine at this moment.

@@ -15,6 +15,7 @@
 #include "core/narrow.h"
 #include "measure/verify.h"
 #include "networks.h"
+#include "program/initial.h"
 #include "program/precision.h"
 
 namespace triphase {
@@ -85,6 +86,25 @@ inline void expect_losses_of_the_reference(Backend& backend, const NamedNetwork&
     plan->restore();
     EXPECT_EQ(losses(*plan, program, 10), found) << "restore() begins anew";
   }
+}
+
+// After steps, what layers read is the new parameter, rounded, and some of it has moved.
+inline void expect_copies_follow(Backend& backend, const NamedNetwork& named, Precision precision) {
+  const StepProgram program = with_precision(lower(network_from(named.json), 4, Adam{}), precision);
+  const auto plan = compiled(backend, program);
+  plan->allocate(3);
+  losses(*plan, program, 3);
+  int moved = 0;
+  for (TensorId id = 0; id < static_cast<TensorId>(program.tensors.size()); ++id) {
+    const Tensor& copy = program.tensor(id);
+    if (copy.master == kNoTensor) continue;
+    const InitialValues initial(program, id, 3);
+    for (int64_t i = 0; i < element_count(copy.type.shape); ++i) {
+      EXPECT_EQ(plan->read(id, i), rounded(plan->read(copy.master, i), copy.type.dtype)) << copy.name << " " << i;
+      moved += plan->read(id, i) != rounded(initial(i), copy.type.dtype);
+    }
+  }
+  EXPECT_GT(moved, 0);
 }
 
 }  // namespace triphase

@@ -13,6 +13,7 @@
 #include "model/files.h"
 #include "model/suite.h"
 #include "networks.h"
+#include "program/precision.h"
 #include "program/totals.h"
 #include "rates.h"
 
@@ -21,8 +22,9 @@ namespace {
 
 constexpr double kSlowFlops = 100;  // FLOP a second, so that times are long and exact
 
-// A machine that moves `near` bytes a second within 1300 bytes and `far` beyond.
-Machine machine(double near, double far) {
+// A machine that moves `near` bytes a second within 1300 bytes and `far` beyond, and may multiply bf16 four times as
+// fast as f32.
+Machine machine(double near, double far, bool has_bf16 = false) {
   std::vector<Ceiling> all = {rate("gemm", "", 0, kSlowFlops), rate("convolution", "", 0, kSlowFlops),
                               rate("call", "", 0, 1e-9, true), rate("fork_join", "", 0, 1e-9, true)};
   for (const char* kernel : {"read", "write", "update"}) {
@@ -30,6 +32,11 @@ Machine machine(double near, double far) {
     all.push_back(rate(kernel, "memory", 1301, far));
   }
   all.push_back(rate("load", "L1", 1300, 1e-9, true));
+  for (const char* kernel : {"gemm", "convolution"}) {
+    if (!has_bf16) break;
+    all.push_back(rate(kernel, "", 0, 4 * kSlowFlops));
+    all.back().dtype = "bf16";
+  }
   return {all, 1};
 }
 
@@ -81,6 +88,30 @@ TEST_P(EveryNetwork, has_the_arithmetic_of_its_contractions) {
     EXPECT_EQ((*all)[i].layer, program.ops[i].layer);
     for (const double term : (*all)[i].terms_s) EXPECT_GE(term, 0);
   }
+}
+
+TEST_P(EveryNetwork, is_held_against_ceilings_and_factors_of_its_own_precision) {
+  const StepProgram f32 = lower(network_from(GetParam().json), 3, Sgd{});
+  const StepProgram bf16 = with_precision(f32, Precision::kBF16);
+  EXPECT_FALSE(demands(bf16, unfused(bf16), machine(10, 10))) << "nobody measured it";
+  const auto slow = demands(f32, unfused(f32), machine(10, 10, true));
+  const auto fast = demands(bf16, unfused(bf16), machine(10, 10, true));
+  ASSERT_TRUE(slow && fast);
+  for (const bool contracts : {true, false}) {
+    const auto flop_s = [&](const StepProgram& program, const std::vector<Demand>& all) {
+      double sum = 0;
+      for (size_t i = 0; i < program.ops.size(); ++i) {
+        const bool does = cost(program, program.ops[i]).flop > 0 && program.ops[i].phase != Phase::kUpdate;
+        if (does == contracts) sum += all[i].flop_s;
+      }
+      return sum;
+    };
+    EXPECT_NEAR(flop_s(f32, *slow), (contracts ? 4 : 1) * flop_s(bf16, *fast), 1e-9 * flop_s(f32, *slow));
+  }
+  Factors factors;
+  for (const Demand& demand : *slow) factors[demand.family] = std::vector<double>(demand.terms_s.size(), 1.0);
+  for (const Demand& demand : *slow) EXPECT_TRUE(predicted_s({&demand}, factors));
+  for (const Demand& demand : *fast) EXPECT_FALSE(predicted_s({&demand}, factors)) << demand.family;
 }
 
 INSTANTIATE_TEST_SUITE_P(Demands, EveryNetwork, testing::ValuesIn(small_networks()),

@@ -13,14 +13,6 @@ constexpr int64_t kMostTogether = 1 << 20;
 // As many as one kernel takes.
 constexpr size_t kMostUpdates = kernels::Update<Sgd, float>::kMostParts;
 
-kernels::Pooling pooling(const Window& window, const Shape& x, const Shape& y) {
-  return {{x[2], x[3]},
-          {y[2], y[3]},
-          {window.kernel[0], window.kernel[1]},
-          {window.stride[0], window.stride[1]},
-          {window.padding[0], window.padding[1]}};
-}
-
 std::string own(const OpKind& kind) { return "kernel:" + std::string(name_of(kind)); }
 
 }  // namespace
@@ -68,11 +60,7 @@ void CudaPlan::compile(int op) {
                  [&](const BatchNorm2d& kind) { compile_batch_norm(op, kind); },
                  [&](const BatchNorm2dBackward& kind) { compile_batch_norm_backward(op, kind); },
                  [&](const RunningStatistics& kind) { compile_running_statistics(op, kind); },
-                 [&](const Reshape&) {
-                   begin({op});
-                   put(out[0], in[0]);
-                   end("view", [] {});
-                 },
+                 [&](const Reshape&) { compile_reshape(op); },
                  [&](const SoftmaxCrossEntropy&) { compile_softmax_cross_entropy(op); },
                  [&](const SoftmaxCrossEntropyBackward&) {
                    begin({op});
@@ -120,7 +108,7 @@ void CudaPlan::end_call(std::shared_ptr<Call<Operands>> call, std::function<Oper
   });
 }
 
-// A bias, and then a ReLU, that alone read a forward product run as its epilogue.
+// A bias, and then a ReLU, that alone read a forward product run as its epilogue; by an own kernel where it has none.
 void CudaPlan::compile_product(int op, const MatMul& kind) {
   const TensorId a = op_at(op).inputs[0];
   const TensorId b = op_at(op).inputs[1];
@@ -153,12 +141,33 @@ void CudaPlan::compile_product(int op, const MatMul& kind) {
   put(y);
   for (const TensorId id : {a, b, y}) touch(id);
   if (bias != kNoTensor) touch(bias);
+  std::shared_ptr<Call<ProductOperands>> call;
+  std::function<void()> then;
+  std::string suffix;
+  try {
+    call = device_->prepare(product);
+  } catch (const Unimplemented&) {
+    if (product.epilogue == Epilogue::kNone) throw;
+    Product bare = product;
+    bare.epilogue = Epilogue::kNone;
+    call = device_->prepare(bare);
+    touch(y);  // read and written again
+    touch(y);
+    suffix = bias == kNoTensor ? "+kernel:relu" : relu ? "+kernel:add_bias+relu" : "+kernel:add_bias";
+    then = [=, this] {
+      with_float_type(dtype(y), [&]<class T>() {
+        if (bias == kNoTensor) return device_->launch(kernels::Relu<T>{data<T>(y), data<T>(y)}, count(y));
+        device_->launch(kernels::AddBias<T>{data<T>(y), data<T>(bias), data<T>(y), channels(y), inner(y), relu},
+                        count(y));
+      });
+    };
+  }
   end_call<ProductOperands>(
-      device_->prepare(product),
+      call,
       [=, this] {
         return ProductOperands{bytes(a), bytes(b), bytes(y), bias == kNoTensor ? nullptr : bytes(bias)};
       },
-      "", nullptr);
+      suffix, then);
 }
 
 // With the product of the weights' gradient from the same dy, as its epilogue; else by an own kernel.
@@ -219,7 +228,7 @@ void CudaPlan::compile_convolution(int op, Convolution::Direction direction, con
   put(op_at(op).outputs[0]);
   for (const TensorId id : {x, w, y}) touch(id);
   end_call<ConvolutionOperands>(
-      device_->prepare(Convolution{direction, conv, shape(x), shape(w), shape(y), program_.precision}),
+      device_->prepare(Convolution{direction, conv, shape(x), shape(w), shape(y), program_.precision, channels_last_}),
       [=, this] {
         return ConvolutionOperands{bytes(x), bytes(w), bytes(y)};
       },
@@ -248,6 +257,36 @@ void CudaPlan::compile_add_bias(int op) {
   });
 }
 
+// Elements change their order only between an image with its channels last and what is none.
+void CudaPlan::compile_reshape(int op) {
+  const TensorId x = op_at(op).inputs[0];
+  const TensorId y = op_at(op).outputs[0];
+  const bool from_image = lies_channels_last(x);
+  const Shape& image = shape(from_image ? x : y);
+  begin({op});
+  if (from_image == lies_channels_last(y) || image[2] * image[3] == 1) {
+    put(y, x);
+    end("view", [] {});
+    return;
+  }
+  put(y);
+  int64_t channels = image[1];
+  int64_t inner = image[2] * image[3];
+  if (!from_image) std::swap(channels, inner);
+  end_elementwise(op, y, [=, this]<class T>() {
+    return kernels::Transpose<T>{data<T>(x), data<T>(y), channels, inner};
+  });
+}
+
+kernels::Pooling CudaPlan::pooling(const Window& window, TensorId x, TensorId y) const {
+  return {{shape(x)[2], shape(x)[3]},
+          {shape(y)[2], shape(y)[3]},
+          {window.kernel[0], window.kernel[1]},
+          {window.stride[0], window.stride[1]},
+          {window.padding[0], window.padding[1]},
+          channels_last_ ? channels(x) : 1};
+}
+
 void CudaPlan::compile_max_pool(int op, const Window& window) {
   const TensorId x = op_at(op).inputs[0];
   const TensorId y = op_at(op).outputs[0];
@@ -255,7 +294,7 @@ void CudaPlan::compile_max_pool(int op, const Window& window) {
   begin({op});
   put(y);
   put(tap);
-  end_elementwise(op, y, [=, this, pool = pooling(window, shape(x), shape(y))]<class T>() -> ElementKernel {
+  end_elementwise(op, y, [=, this, pool = pooling(window, x, y)]<class T>() -> ElementKernel {
     if (dtype(tap) == DType::kU8) {
       return kernels::MaxPool<T, uint8_t>{pool, data<T>(x), data<T>(y), data<uint8_t>(tap)};
     }
@@ -269,7 +308,7 @@ void CudaPlan::compile_max_pool_backward(int op, const MaxPool2dBackward& kind) 
   const TensorId dx = op_at(op).outputs[0];
   begin({op});
   put(dx);
-  end_elementwise(op, dx, [=, this, pool = pooling(kind.window, kind.x_shape, shape(dy))]<class T>() -> ElementKernel {
+  end_elementwise(op, dx, [=, this, pool = pooling(kind.window, dx, dy)]<class T>() -> ElementKernel {
     if (dtype(tap) == DType::kU8) {
       return kernels::MaxPoolBackward<T, uint8_t>{pool, data<T>(dy), data<uint8_t>(tap), data<T>(dx)};
     }
@@ -282,7 +321,7 @@ void CudaPlan::compile_average_pool(int op, const AvgPool2d& kind) {
   const TensorId y = op_at(op).outputs[0];
   begin({op});
   put(y);
-  end_elementwise(op, y, [=, this, pool = pooling(kind.window, shape(x), shape(y))]<class T>() {
+  end_elementwise(op, y, [=, this, pool = pooling(kind.window, x, y)]<class T>() {
     return kernels::AveragePool<T>{pool, kind.count_include_pad, data<T>(x), data<T>(y)};
   });
 }
@@ -292,7 +331,7 @@ void CudaPlan::compile_average_pool_backward(int op, const AvgPool2dBackward& ki
   const TensorId dx = op_at(op).outputs[0];
   begin({op});
   put(dx);
-  end_elementwise(op, dx, [=, this, pool = pooling(kind.pool.window, kind.x_shape, shape(dy))]<class T>() {
+  end_elementwise(op, dx, [=, this, pool = pooling(kind.pool.window, dx, dy)]<class T>() {
     return kernels::AveragePoolBackward<T>{pool, kind.pool.count_include_pad, data<T>(dy), data<T>(dx)};
   });
 }
@@ -434,7 +473,7 @@ void CudaPlan::compile_update(int op, const Optimizer& optimizer) {
     for (const TensorId id : in) touch(id);
     for (const TensorId id : out) touch(id);
     if (copies[u] == kNoTensor) continue;
-    put(copies[u], replaced_by(copies[u]));
+    put(copies[u], replaced_by(program_, copies[u]));
     touch(copies[u]);
   }
   const auto launch = [=, this]<class T, class Rule>(const Rule& rule) {
@@ -465,7 +504,7 @@ void CudaPlan::compile_convert(int op) {
   const TensorId x = op_at(op).inputs[0];
   const TensorId copy = op_at(op).outputs[0];
   begin({op});
-  put(copy, replaced_by(copy));
+  put(copy, replaced_by(program_, copy));
   end_elementwise(op, copy, [=, this]<class T>() { return kernels::Convert<T>{data(x), data<T>(copy)}; });
 }
 

@@ -30,7 +30,7 @@ namespace fe = cudnn_frontend;
 
 constexpr size_t kOldestVersion = 90000;  // 9.0.0, as cudnnGetVersion counts
 constexpr size_t kMostPlans = 8;          // kept of a convolution: each costs time to build and to try
-constexpr int64_t kMostWorkspaceBytes = 256 << 20;
+constexpr int64_t kWorkspaceBytes = 256 << 20;
 constexpr int kTimedRuns = 4;  // in a row
 constexpr int kRounds = 3;
 constexpr double kClearlySlower = 2;  // than the fastest so far: not tried again
@@ -132,18 +132,17 @@ using Tensor = std::shared_ptr<fe::graph::Tensor_attributes>;
 // Every graph has these three, and is given their addresses in this order.
 enum Uid : int64_t { kX = 1, kW, kY };
 
-std::vector<int64_t> row_major(const Shape& shape) {
-  std::vector<int64_t> strides(shape.size(), 1);
-  for (size_t d = shape.size() - 1; d > 0; --d) strides[d - 1] = strides[d] * shape[d];
-  return strides;
+std::vector<int64_t> strides_of(const Shape& shape, bool channels_last) {
+  const int64_t area = shape[2] * shape[3];
+  if (channels_last) return {area * shape[1], 1, shape[3] * shape[1], shape[1]};
+  return {area * shape[1], area, shape[3], 1};
 }
 
-Tensor input(fe::graph::Graph& graph, Uid uid, const Shape& shape) {
-  return graph.tensor(fe::graph::Tensor_attributes().set_uid(uid).set_dim(shape).set_stride(row_major(shape)));
-}
-
-void set_output(const Tensor& tensor, Uid uid, const Shape& shape) {
-  tensor->set_output(true).set_uid(uid).set_dim(shape).set_stride(row_major(shape));
+// What an engine may ask for: as much as it takes to lay out all operands anew, or more for small ones.
+int64_t most_workspace_bytes(const Convolution& convolution) {
+  const int64_t width = size_in_bytes(dtype_of(convolution.precision));
+  const int64_t elements = element_count(convolution.x) + element_count(convolution.w) + element_count(convolution.y);
+  return std::max(kWorkspaceBytes, 2 * elements * width);
 }
 
 template <class Attributes>
@@ -158,27 +157,34 @@ Attributes attributes(const Window& window) {
 // Groups go without saying: w has C / groups input channels.
 void build(fe::graph::Graph& graph, const Convolution& convolution) {
   using namespace fe::graph;
-  const auto& [direction, conv, x, w, y, precision] = convolution;
+  const auto& [direction, conv, x, w, y, precision, channels_last] = convolution;
+  const auto strides = [last = channels_last](const Shape& shape) { return strides_of(shape, last); };
+  const auto input = [&](Uid uid, const Shape& shape) {
+    return graph.tensor(Tensor_attributes().set_uid(uid).set_dim(shape).set_stride(strides(shape)));
+  };
+  const auto set_output = [&](const Tensor& tensor, Uid uid, const Shape& shape) {
+    tensor->set_output(true).set_uid(uid).set_dim(shape).set_stride(strides(shape));
+  };
   graph.set_io_data_type(data_type(precision))
       .set_intermediate_data_type(fe::DataType_t::FLOAT)
       .set_compute_data_type(fe::DataType_t::FLOAT)
       .set_cuda_graph_retention(fe::CudaGraphRetention_t::NONE);  // whoever captures keeps the call
   switch (direction) {
     case Convolution::Direction::kForward: {
-      const Tensor from_x = input(graph, kX, x);
-      const Tensor from_w = input(graph, kW, w);
+      const Tensor from_x = input(kX, x);
+      const Tensor from_w = input(kW, w);
       set_output(graph.conv_fprop(from_x, from_w, attributes<Conv_fprop_attributes>(conv.window)), kY, y);
       break;
     }
     case Convolution::Direction::kBackwardData: {
-      const Tensor from_y = input(graph, kY, y);
-      const Tensor from_w = input(graph, kW, w);
+      const Tensor from_y = input(kY, y);
+      const Tensor from_w = input(kW, w);
       set_output(graph.conv_dgrad(from_y, from_w, attributes<Conv_dgrad_attributes>(conv.window)), kX, x);
       break;
     }
     case Convolution::Direction::kBackwardWeights: {
-      const Tensor from_y = input(graph, kY, y);
-      const Tensor from_x = input(graph, kX, x);
+      const Tensor from_y = input(kY, y);
+      const Tensor from_x = input(kX, x);
       set_output(graph.conv_wgrad(from_y, from_x, attributes<Conv_wgrad_attributes>(conv.window)), kW, w);
       break;
     }
@@ -215,7 +221,7 @@ class Cudnn::Prepared : public Call<ConvolutionOperands> {
     check(graph_.create_execution_plans({fe::HeurMode_t::A, fe::HeurMode_t::FALLBACK}), "Graph::create_execution_plans",
           what_);
     graph_.deselect_numeric_notes(forbidden(convolution.precision))
-        .deselect_workspace_greater_than(kMostWorkspaceBytes);
+        .deselect_workspace_greater_than(most_workspace_bytes(convolution));
     keep_plans();
     check(graph_.prepare_variant_pack_template(), "Graph::prepare_variant_pack_template");
   }
@@ -297,7 +303,8 @@ class Cudnn::Prepared : public Call<ConvolutionOperands> {
       plans_.push_back(std::move(plan));
     }
     if (!plans_.empty()) return;
-    if (failure.empty()) failure = "all compute in less than asked for, or by transforms";
+    if (failure.empty())
+      failure = "all compute in less than asked for, by transforms, or in more workspace than they may take";
     throw Unimplemented(what_ + ": cuDNN: none of " + std::to_string(graph_.get_execution_plan_count()) +
                         " plans will do; " + one_line(failure));
   }

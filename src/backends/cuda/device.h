@@ -37,13 +37,14 @@ struct Product {
   Precision precision = Precision::kF32;  // what all operands are kept in; sums are in f32
 };
 
-// One of the three convolutions of a layer; x, w and y are its forward shapes, all NCHW, whichever is computed.
+// One of the three convolutions of a layer; x, w and y are its forward shapes, all as NCHW, whichever is computed.
 struct Convolution {
   enum class Direction { kForward, kBackwardData, kBackwardWeights };
   Direction direction = Direction::kForward;
   Conv2d conv;
   Shape x, w, y;
   Precision precision = Precision::kF32;
+  bool channels_last = false;  // all three lie as NHWC, weights as [K, R, S, C]
 };
 
 // Where a call finds its operands. A product's are a, b, y and bias; a convolution's x, w and y, whichever is written.

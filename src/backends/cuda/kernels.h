@@ -70,9 +70,28 @@ struct AddBias {
   }
 };
 
-// A window that slides over planes. x: [planes, in[0], in[1]]  y: [planes, out[0], out[1]]
+// Where element `index` of a row-major [N, channels, inner] lies as [N, inner, channels]. With the two exchanged it is
+// the way back.
+TRIPHASE_HOST_DEVICE inline int64_t channels_last(int64_t index, int64_t channels, int64_t inner) {
+  const int64_t n = index / inner / channels;
+  return (n * inner + index % inner) * channels + index / inner % channels;
+}
+
+// y = x in the other order of channels.   x: [N, inner, channels]  y: [N, channels, inner]
+template <class T>
+struct Transpose {
+  const T* x;
+  T* y;
+  int64_t channels, inner;
+
+  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const { y[i] = x[channels_last(i, channels, inner)]; }
+};
+
+// A window that slides over planes of `inner` channels side by side.   x: [planes, in[0], in[1], inner]  y: [planes,
+// out[0], out[1], inner]
 struct Pooling {
   int64_t in[2], out[2], kernel[2], stride[2], padding[2];
+  int64_t inner;
 
   struct Range {
     int64_t begin, end;
@@ -93,35 +112,39 @@ struct Pooling {
   // order.
   template <class F>
   TRIPHASE_HOST_DEVICE void for_each_tap(int64_t i, F f) const {
-    const int64_t column = i % out[1];
-    const int64_t row = i / out[1] % out[0];
-    const int64_t plane = i / out[1] / out[0] * in[0] * in[1];
+    const int64_t window = i / inner;
+    const int64_t column = window % out[1];
+    const int64_t row = window / out[1] % out[0];
+    const int64_t plane = window / out[1] / out[0] * in[0] * in[1];
     const Range rows = taps(0, row);
     const Range columns = taps(1, column);
     for (int64_t r = rows.begin; r < rows.end; ++r) {
       for (int64_t c = columns.begin; c < columns.end; ++c) {
-        f(plane + (row * stride[0] - padding[0] + r) * in[1] + column * stride[1] - padding[1] + c, r * kernel[1] + c);
+        const int64_t at = plane + (row * stride[0] - padding[0] + r) * in[1] + column * stride[1] - padding[1] + c;
+        f(at * inner + i % inner, r * kernel[1] + c);
       }
     }
   }
   // Calls f(element of y, the tap) for every window that holds x's element i, and the tap that it is there.
   template <class F>
   TRIPHASE_HOST_DEVICE void for_each_window(int64_t i, F f) const {
-    const int64_t column = i % in[1];
-    const int64_t row = i / in[1] % in[0];
-    const int64_t plane = i / in[1] / in[0] * out[0] * out[1];
+    const int64_t position = i / inner;
+    const int64_t column = position % in[1];
+    const int64_t row = position / in[1] % in[0];
+    const int64_t plane = position / in[1] / in[0] * out[0] * out[1];
     const Range rows = windows(0, row);
     const Range columns = windows(1, column);
     for (int64_t r = rows.begin; r < rows.end; ++r) {
       for (int64_t c = columns.begin; c < columns.end; ++c) {
-        f(plane + r * out[1] + c, (row + padding[0] - r * stride[0]) * kernel[1] + column + padding[1] - c * stride[1]);
+        f((plane + r * out[1] + c) * inner + i % inner,
+          (row + padding[0] - r * stride[0]) * kernel[1] + column + padding[1] - c * stride[1]);
       }
     }
   }
   // How many taps of y's element i lie within x.
   TRIPHASE_HOST_DEVICE int64_t taps_within(int64_t i) const {
-    const Range rows = taps(0, i / out[1] % out[0]);
-    const Range columns = taps(1, i % out[1]);
+    const Range rows = taps(0, i / inner / out[1] % out[0]);
+    const Range columns = taps(1, i / inner % out[1]);
     return (rows.end - rows.begin) * (columns.end - columns.begin);
   }
 };
@@ -519,7 +542,7 @@ struct ElementKernels<T, std::variant<Rule...>> {
                    kernels::MaxPoolBackward<T, int32_t>, kernels::AveragePool<T>, kernels::AveragePoolBackward<T>,
                    kernels::Normalise<T>, kernels::NormaliseBackward<T>, kernels::Probabilities<T>,
                    kernels::SoftmaxCrossEntropyBackward<T>, kernels::Scale<T>, kernels::Convert<T>,
-                   kernels::Update<Rule, T>...>;
+                   kernels::Transpose<T>, kernels::Update<Rule, T>...>;
 };
 template <class T>
 using ElementKernelsOf = typename ElementKernels<T, Optimizer>::Kernels;

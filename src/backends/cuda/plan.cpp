@@ -34,6 +34,7 @@ void in_parallel(int64_t count, F f) {
 CudaPlan::CudaPlan(const StepProgram& program, std::shared_ptr<Device> device)
     : GroupedPlan(program),
       device_(std::move(device)),
+      channels_last_(program.precision != Precision::kF32),
       storage_of_(program.tensors.size(), -1),
       group_of_op_(program.ops.size(), -1) {
   for (int op = 0; op < static_cast<int>(program.ops.size()); ++op) {
@@ -103,6 +104,10 @@ void CudaPlan::fill(TensorId id) {
   const InitialValues initial(program_, id, seed_);
   const auto levels = initial.levels();
   const int64_t elements = count(id);
+  // The row-major index of what lies at a place.
+  const auto index_of = [&](int64_t place) {
+    return lies_channels_last(id) ? kernels::channels_last(place, shape(id)[2] * shape(id)[3], shape(id)[1]) : place;
+  };
   const int64_t width = size_in_bytes(tensor.type.dtype);
   std::vector<std::byte> piece(static_cast<size_t>(std::min(elements, kPieceElements) * width));
   for (int64_t begin = 0; begin < elements; begin += kPieceElements) {
@@ -112,12 +117,12 @@ void CudaPlan::fill(TensorId id) {
         with_float_type(tensor.type.dtype, [&]<class T>() {
           T* out = reinterpret_cast<T*>(piece.data());
           for (int64_t i = from; i < to; ++i) {
-            out[i] = levels->values[random_level(levels->stream, static_cast<uint64_t>(begin + i))];
+            out[i] = levels->values[random_level(levels->stream, static_cast<uint64_t>(index_of(begin + i)))];
           }
         });
         return;
       }
-      for (int64_t i = from; i < to; ++i) store(piece.data(), tensor.type.dtype, i, initial(begin + i));
+      for (int64_t i = from; i < to; ++i) store(piece.data(), tensor.type.dtype, i, initial(index_of(begin + i)));
     });
     device_->write(bytes(id) + begin * width, piece.data(), size * width);
   }
@@ -126,6 +131,7 @@ void CudaPlan::fill(TensorId id) {
 double CudaPlan::read(TensorId id, int64_t index) const {
   const int64_t width = size_in_bytes(dtype(id));
   const int storage = storage_of_[static_cast<size_t>(id)];
+  if (lies_channels_last(id)) index = kernels::channels_last(index, shape(id)[1], shape(id)[2] * shape(id)[3]);
   const int64_t offset = index * width;
   const int64_t number = offset / kPageBytes;
   std::vector<std::byte>& page = pages_[{storage, number}];
@@ -221,11 +227,6 @@ double CudaPlan::tick_s() const { return kEventTick_s; }
 int CudaPlan::only_reader(TensorId id, Phase phase) const {
   const std::vector<int>& readers = program_.tensor(id).readers;
   return readers.size() == 1 && op_at(readers[0]).phase == phase ? readers[0] : -1;
-}
-
-TensorId CudaPlan::replaced_by(TensorId id) const {
-  const auto found = std::ranges::find(program_.tensors, id, &Tensor::next);
-  return found == program_.tensors.end() ? kNoTensor : static_cast<TensorId>(found - program_.tensors.begin());
 }
 
 void CudaPlan::put(TensorId id, TensorId alias) {

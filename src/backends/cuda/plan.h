@@ -56,6 +56,8 @@ class CudaPlan : public GroupedPlan {
   void compile_convolution(int op, Convolution::Direction direction, const Conv2d& conv, TensorId x, TensorId w,
                            TensorId y);
   void compile_add_bias(int op);
+  void compile_reshape(int op);
+  kernels::Pooling pooling(const Window& window, TensorId x, TensorId y) const;
   void compile_max_pool(int op, const Window& window);
   void compile_max_pool_backward(int op, const MaxPool2dBackward& kind);
   void compile_average_pool(int op, const AvgPool2d& kind);
@@ -76,11 +78,12 @@ class CudaPlan : public GroupedPlan {
   const Shape& shape(TensorId id) const { return program_.tensor(id).type.shape; }
   int64_t count(TensorId id) const { return element_count(shape(id)); }
   int64_t channels(TensorId id) const { return shape(id)[1]; }
-  int64_t inner(TensorId id) const { return count(id) / shape(id)[0] / shape(id)[1]; }
+  // Images, and weights of convolutions, where tensor cores are used: they want a position's channels side by side.
+  bool lies_channels_last(TensorId id) const { return channels_last_ && shape(id).size() == 4; }
+  // How many neighbours in memory are of one channel.
+  int64_t inner(TensorId id) const { return lies_channels_last(id) ? 1 : count(id) / shape(id)[0] / shape(id)[1]; }
   DType dtype(TensorId id) const { return program_.tensor(id).type.dtype; }
   int group_index() const { return static_cast<int>(groups().size()); }
-  // What the step replaces with this tensor, if anything.
-  TensorId replaced_by(TensorId id) const;
   // The only op that reads a tensor if it belongs to the same phase, else -1.
   int only_reader(TensorId id, Phase phase) const;
 
@@ -118,6 +121,7 @@ class CudaPlan : public GroupedPlan {
   void forget() const { pages_.clear(); }
 
   std::shared_ptr<Device> device_;
+  bool channels_last_;
   std::vector<int> storage_of_;  // by tensor; -1: not in memory
   std::vector<Storage> storages_;
   std::vector<int> group_of_op_;

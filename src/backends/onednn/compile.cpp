@@ -119,10 +119,10 @@ void OnednnPlan::place_given(int op) {
 void OnednnPlan::place_given_to_update(int op) {
   const TensorId w = op_at(op).inputs[0];
   const TensorId gradient = op_at(op).inputs[1];
-  if (!materialised(gradient)) put(gradient, row_major(type(gradient)));
+  if (!materialised(gradient)) put(gradient, usual_weights(type(gradient)).value_or(row_major(type(gradient))));
   if (!materialised(program_.scalars)) put(program_.scalars, row_major(type(program_.scalars)));
   if (materialised(w)) return;
-  const memory::desc like = layout(gradient).desc();
+  const memory::desc& like = layout(gradient).desc();
   put(w, same_strides(like, DType::kF32).value_or(row_major({like.get_dims(), DType::kF32})));
 }
 
@@ -137,6 +137,17 @@ memory::desc OnednnPlan::usual_layout(const TensorType& type) const {
       engine_, dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct, image, weights, memory::desc(),
       image, ones, {0, 0}, ones, ones, primitive_attributes());
   return convolution.dst_desc();
+}
+
+std::optional<memory::desc> OnednnPlan::usual_weights(const TensorType& type) const {
+  if (type.shape.size() != 4 || !is_narrow(type.dtype)) return {};
+  const Shape& w = type.shape;
+  const Dims ones = {1, 1};
+  const dnnl::convolution_forward::primitive_desc convolution(
+      engine_, dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct,
+      any_layout({{1, w[1], w[2], w[3]}, type.dtype}), any_layout(type), memory::desc(),
+      any_layout({{1, w[0], 1, 1}, type.dtype}), ones, {0, 0}, {0, 0}, {0, 0}, primitive_attributes());
+  return convolution.weights_desc();
 }
 
 void OnednnPlan::compile_forward_product(int op) {

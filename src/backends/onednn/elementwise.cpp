@@ -166,12 +166,11 @@ void OnednnPlan::compile_update(int op) {
 }
 
 void OnednnPlan::put_copy(TensorId copy, TensorId parameter) {
-  const auto replaced = std::ranges::find(program_.tensors, copy, &Tensor::next);
-  if (replaced == program_.tensors.end()) {  // a kernel alone
-    put(copy, same_strides(layout(parameter).desc(), type(copy).dtype).value_or(row_major(type(copy))));
-  } else {
-    const auto id = static_cast<TensorId>(replaced - program_.tensors.begin());
-    put(copy, layout(id).desc(), id);
+  const TensorId replaced = replaced_by(program_, copy);
+  if (replaced != kNoTensor) {
+    put(copy, layout(replaced).desc(), replaced);
+  } else {  // a kernel alone
+    put(copy, usual_weights(type(copy)).value_or(*same_strides(layout(parameter).desc(), type(copy).dtype)));
   }
 }
 

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <stdexcept>
 
 #include "core/narrow.h"
 #include "ops/ops.h"
@@ -20,6 +21,7 @@ constexpr int64_t kParallelFrom = 16 * 1024;
 // Calls f.template operator()<T>() with that of a dtype.
 template <class F>
 void with_kept_type(DType dtype, F f) {
+  if (dtype == DType::kF16) throw std::logic_error("no loops for f16");
   if (dtype == DType::kBF16) {
     f.template operator()<BF16>();
   } else {

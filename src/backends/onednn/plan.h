@@ -14,6 +14,7 @@
 #include "backends/grouped_plan.h"
 #include "backends/onednn/layout.h"
 #include "backends/onednn/plant.h"
+#include "backends/onednn/pool_gradient.h"
 #include "backends/storage.h"
 
 namespace triphase {
@@ -101,6 +102,15 @@ class OnednnPlan : public GroupedPlan {
   void compile_pool_backward(int op, const Window& window, dnnl::algorithm algorithm);
   // Compiles a max-pool's backward with that of the ReLU before it, if the layouts are such that an own loop can.
   bool compile_pool_and_relu_backward(int op);
+  // The own loop for a max-pool's gradient; absent where it does not do these layouts.
+  std::optional<PoolGradient> pool_gradient(const MaxPool2dBackward& kind, const dnnl::memory::desc& x,
+                                            const dnnl::memory::desc& y, TensorId tap) const;
+  // Its ways to write dx. `output` is the pool's, or kNoTensor without a ReLU.
+  std::vector<Candidate> pool_gradients(const std::string& name, PoolGradient gradient, const dnnl::memory& dy,
+                                        TensorId output, TensorId tap, TensorId dx) const;
+  // Ends the group with a plain loop over windows that overlap, in bf16.
+  void end_pool_backward_loop(int op, dnnl::algorithm algorithm, const Window& window, const dnnl::memory& dy,
+                              std::pair<int64_t, int64_t> stretches);
   void compile_batch_norm(int op);
   void compile_batch_norm_backward(int op);
   // elementwise.cpp
@@ -127,6 +137,8 @@ class OnednnPlan : public GroupedPlan {
   void place_given_to_update(int op);
   // How a convolution would leave a tensor of that shape; row-major where it is no image.
   dnnl::memory::desc usual_layout(const TensorType& type) const;
+  // And how it would leave narrow weights, whose order their parameter does not take; absent for all else.
+  std::optional<dnnl::memory::desc> usual_weights(const TensorType& type) const;
   // Gives a tensor its layout and a storage of its own, or that of `alias`.
   void put(TensorId id, const dnnl::memory::desc& desc, TensorId alias = kNoTensor);
   // The last op to read a tensor, by the program or because this backend fuses others; -1 if none.

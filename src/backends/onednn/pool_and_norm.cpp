@@ -74,34 +74,44 @@ bool OnednnPlan::compile_pool_and_relu_backward(int op) {
   const TensorId dy = op_at(op).inputs[0];
   const TensorId tap = op_at(op).inputs[1];
   const TensorId dx = op_at(pair->relu_backward).outputs[0];
-  const Shape& y_shape = program_.tensor(dy).type.shape;
-  const auto blocked = [](const Shape& shape, memory::data_type type) {
-    return memory::desc(shape, type, memory::format_tag::nChw16c);
-  };
-  const memory::desc y_desc = blocked(y_shape, memory::data_type::f32);
-  if (layout(pair->input).desc() != blocked(kind.x_shape, memory::data_type::f32) ||
-      layout(pair->output).desc() != y_desc || layout(tap).desc() != blocked(y_shape, memory::data_type::u8) ||
-      kind.window.dilation != std::array<int64_t, 2>{1, 1} ||
-      kind.x_shape[3] + 2 * kind.window.padding[1] + kind.window.kernel[1] > kMostPoolWidth) {
-    return false;
-  }
+  const memory::desc y_desc = layout(pair->output).desc();
+  const auto gradient = pool_gradient(kind, layout(pair->input).desc(), y_desc, tap);
+  if (!gradient) return false;
   begin({op, pair->relu_backward});
   put(dx, layout(pair->input).desc());
   for (const TensorId id : {dy, tap, pair->output, dx}) touch(id);
-  const memory dy_memory = bind_as(dy, y_desc);
-  const auto candidate = [&](const char* name, bool stream) {
-    const PoolGradient gradient{kind.window, kind.x_shape, y_shape, stream};
-    return Candidate{name, [=, this] {
-                       gradient(static_cast<const float*>(dy_memory.get_data_handle()), data(pair->output),
-                                reinterpret_cast<const uint8_t*>(bytes(tap)), data(dx));
-                     }};
-  };
-  std::vector<Candidate> candidates = {candidate("loop:max_pool_and_relu_backward", false)};
-  if (layout(dx).bytes() >= kStreamFrom) {
-    candidates.push_back(candidate("loop:max_pool_and_relu_backward_streamed", true));
-  }
-  end(std::move(candidates));
+  end(pool_gradients("loop:max_pool_and_relu_backward", *gradient, bind_as(dy, y_desc), pair->output, tap, dx));
   return true;
+}
+
+std::optional<PoolGradient> OnednnPlan::pool_gradient(const MaxPool2dBackward& kind, const memory::desc& x,
+                                                      const memory::desc& y, TensorId tap) const {
+  const auto stretches = stretches_of(y);
+  if (!have_pool_gradient() || !stretches || stretches->second % 16 != 0 || type(tap).dtype != DType::kU8 ||
+      stretches_of(x) != stretches || stretches_of(layout(tap).desc()) != stretches ||
+      kind.window.dilation != std::array<int64_t, 2>{1, 1} ||
+      kind.x_shape[3] + 2 * kind.window.padding[1] + kind.window.kernel[1] > kMostPoolWidth) {
+    return {};
+  }
+  return PoolGradient{kind.window, kind.x_shape, y.get_dims(), false, stretches->second};
+}
+
+std::vector<OnednnPlan::Candidate> OnednnPlan::pool_gradients(const std::string& name, PoolGradient gradient,
+                                                              const memory& dy, TensorId output, TensorId tap,
+                                                              TensorId dx) const {
+  std::vector<Candidate> candidates;
+  for (const bool stream : {false, true}) {
+    if (stream && layout(dx).bytes() < kStreamFrom) break;
+    gradient.stream = stream;
+    candidates.push_back({name + (stream ? "_streamed" : ""), [=, this, dtype = type(dx).dtype] {
+                            with_kept_type(dtype, [&]<class T>() {
+                              gradient(static_cast<const T*>(dy.get_data_handle()),
+                                       output == kNoTensor ? nullptr : data<T>(output), data<uint8_t>(tap),
+                                       data<T>(dx));
+                            });
+                          }});
+  }
+  return candidates;
 }
 
 void OnednnPlan::compile_pool(int op, const Window& window, dnnl::algorithm algorithm) {
@@ -163,25 +173,16 @@ void OnednnPlan::compile_pool_backward(int op, const Window& window, dnnl::algor
     // The library may round what overlapping windows have in common at every addition.
     const auto stretches = stretches_of(y_desc);
     bool alike = stretches && stretches_of(x_desc) == stretches;
-    const TensorId tap = max ? op_at(op).inputs[1] : kNoTensor;
-    if (max) {
+    if (const auto* kind = std::get_if<MaxPool2dBackward>(&op_at(op).kind)) {
+      const TensorId tap = op_at(op).inputs[1];
+      if (const auto gradient = pool_gradient(*kind, x_desc, y_desc, tap)) {
+        touch(tap);
+        return end(pool_gradients("loop:max_pool_backward", *gradient, dy_memory, kNoTensor, tap, dx));
+      }
       alike = alike && type(tap).dtype == DType::kU8 && stretches_of(layout(tap).desc()) == stretches;
-      touch(tap);
     }
-    if (!alike) throw Unimplemented("the gradient of overlapping windows in these layouts");
-    const Shape& x = type(dx).shape;
-    const Shape& y = type(dy).shape;
-    const PooledPlanes planes{window, stretches->first, stretches->second, {x[2], x[3]}, {y[2], y[3]}};
-    const bool count_padding = algorithm == dnnl::algorithm::pooling_avg_include_padding;
-    end({{"loop:" + std::string(name_of(op_at(op).kind)), [=, this] {
-            const auto* gradient = static_cast<const BF16*>(dy_memory.get_data_handle());
-            if (max) {
-              max_pool_backward(planes, gradient, data<uint8_t>(tap), data<BF16>(dx));
-            } else {
-              average_pool_backward(planes, count_padding, gradient, data<BF16>(dx));
-            }
-          }}});
-    return;
+    if (alike) return end_pool_backward_loop(op, algorithm, window, dy_memory, *stretches);
+    // Else as the library does it; verification judges.
   }
   Args args = {{DNNL_ARG_DIFF_DST, dy_memory},
                {DNNL_ARG_DIFF_SRC, bind(dx)},
@@ -191,6 +192,26 @@ void OnednnPlan::compile_pool_backward(int op, const Window& window, dnnl::algor
     args[DNNL_ARG_WORKSPACE] = bind(op_at(op).inputs[1]);
   }
   end({{"pooling:" + std::string(backward.impl_info_str()), executes(dnnl::pooling_backward(backward), args)}});
+}
+
+void OnednnPlan::end_pool_backward_loop(int op, dnnl::algorithm algorithm, const Window& window, const memory& dy,
+                                        std::pair<int64_t, int64_t> stretches) {
+  const TensorId dx = op_at(op).outputs[0];
+  const bool max = algorithm == dnnl::algorithm::pooling_max;
+  const TensorId tap = max ? op_at(op).inputs[1] : kNoTensor;
+  if (max) touch(tap);
+  const Shape& x = type(dx).shape;
+  const Shape& y = type(op_at(op).inputs[0]).shape;
+  const PooledPlanes planes{window, stretches.first, stretches.second, {x[2], x[3]}, {y[2], y[3]}};
+  const bool count_padding = algorithm == dnnl::algorithm::pooling_avg_include_padding;
+  end({{"loop:" + std::string(name_of(op_at(op).kind)), [=, this] {
+          const auto* gradient = static_cast<const BF16*>(dy.get_data_handle());
+          if (max) {
+            max_pool_backward(planes, gradient, data<uint8_t>(tap), data<BF16>(dx));
+          } else {
+            average_pool_backward(planes, count_padding, gradient, data<BF16>(dx));
+          }
+        }}});
 }
 
 void OnednnPlan::compile_batch_norm(int op) {

@@ -7,6 +7,9 @@
 #if defined(__AVX512BW__) && defined(__AVX512VL__)
 #define TRIPHASE_POOL_GRADIENT
 #include <immintrin.h>
+#ifndef __clang__
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // g++ 12 warns falsely within intrinsics (GCC bug 105593)
+#endif
 
 #include "backends/onednn/kernels.h"
 #endif
@@ -17,7 +20,8 @@ namespace triphase {
 
 bool have_pool_gradient() { return false; }
 
-void PoolGradient::operator()(const float*, const float*, const uint8_t*, float*) const {
+template <class T>
+void PoolGradient::operator()(const T*, const T*, const uint8_t*, T*) const {
   throw std::logic_error("no AVX-512");
 }
 
@@ -39,15 +43,44 @@ Reach reach(const Window& window, size_t d, int64_t input, int64_t outputs) {
   return {first, std::min(outputs, position / stride + 1)};
 }
 
-// Adds the gradients of one row of windows to the row of dx where their taps from `first_tap` on fall. kTaps is the
-// kernel's width, or 0 for any.
-template <int kTaps>
-void add_windows(const Window& window, int64_t outputs, int64_t first_tap, const float* dy, const float* output,
+__m512 loaded(const float* from) { return _mm512_loadu_ps(from); }
+__m512 loaded(const BF16* from) {
+  const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+
+void stored(float* to, __m512 sums, bool stream) {
+  if (stream) {
+    _mm512_stream_ps(to, sums);
+  } else {
+    _mm512_storeu_ps(to, sums);
+  }
+}
+// Rounded as BF16 rounds.
+void stored(BF16* to, __m512 sums, bool stream) {
+  const __m512i bits = _mm512_castps_si512(sums);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
+  const __m512i kept = _mm512_mask_mov_epi32(up, _mm512_cmp_ps_mask(sums, sums, _CMP_UNORD_Q), quiet);
+  const __m256i narrow = _mm512_cvtepi32_epi16(_mm512_srli_epi32(kept, 16));
+  if (stream) {
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(to), narrow);
+  } else {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), narrow);
+  }
+}
+
+// Adds the gradients of one row of windows, `pixel` elements apart, to the row of dx where their taps from `first_tap`
+// on fall. kTaps is the kernel's width, or 0 for any.
+template <int kTaps, class T>
+void add_windows(const Window& window, int64_t outputs, int64_t pixel, int64_t first_tap, const T* dy, const T* output,
                  const uint8_t* tap, __m512* sums) {
   const int64_t taps = kTaps > 0 ? kTaps : window.kernel[1];
-  for (int64_t at = 0; at < outputs * kLanes; at += kLanes, sums += window.stride[1]) {
-    const __mmask16 passes = _mm512_cmp_ps_mask(_mm512_loadu_ps(output + at), _mm512_setzero_ps(), _CMP_GT_OQ);
-    const __m512 gradient = _mm512_maskz_loadu_ps(passes, dy + at);
+  for (int64_t at = 0; at < outputs * pixel; at += pixel, sums += window.stride[1]) {
+    const __mmask16 passes =
+        output ? _mm512_cmp_ps_mask(loaded(output + at), _mm512_setzero_ps(), _CMP_GT_OQ) : __mmask16{0xffff};
+    const __m512 gradient = _mm512_maskz_mov_ps(passes, loaded(dy + at));
     const __m128i found = _mm_loadu_si128(reinterpret_cast<const __m128i*>(tap + at));
     for (int64_t j = 0; j < taps; ++j) {
       const __mmask16 here = _mm_cmpeq_epi8_mask(found, _mm_set1_epi8(static_cast<char>(first_tap + j)));
@@ -60,7 +93,13 @@ void add_windows(const Window& window, int64_t outputs, int64_t first_tap, const
 
 bool have_pool_gradient() { return true; }
 
-void PoolGradient::operator()(const float* dy, const float* output, const uint8_t* tap, float* dx) const {
+template <class T>
+void PoolGradient::operator()(const T* dy, const T* output, const uint8_t* tap, T* dx) const {
+  const int64_t blocks_of_pixel = pixel / kLanes;
+  // Where a block's row begins in an image of so many rows and columns.
+  const auto begin_of = [&](int64_t block, int64_t row, int64_t rows, int64_t columns) {
+    return (block / blocks_of_pixel * rows + row) * columns * pixel + block % blocks_of_pixel * kLanes;
+  };
   const int64_t blocks = x[0] * ((x[1] + kLanes - 1) / kLanes);
   const int64_t height = x[2];
   const int64_t width = x[3];
@@ -73,22 +112,21 @@ void PoolGradient::operator()(const float* dy, const float* output, const uint8_
     const Reach reached = reach(window, 0, ih, y[2]);
     for (int64_t oh = reached.begin; oh < reached.end; ++oh) {
       const int64_t first_tap = (ih + window.padding[0] - oh * window.stride[0]) * window.kernel[1];
-      const int64_t outputs = (row / height * y[2] + oh) * y[3] * kLanes;
-      const auto add = window.kernel[1] == 3 ? add_windows<3> : window.kernel[1] == 2 ? add_windows<2> : add_windows<0>;
-      add(window, y[3], first_tap, dy + outputs, output + outputs, tap + outputs, sums);
+      const int64_t outputs = begin_of(row / height, oh, y[2], y[3]);
+      const auto add = window.kernel[1] == 3   ? add_windows<3, T>
+                       : window.kernel[1] == 2 ? add_windows<2, T>
+                                               : add_windows<0, T>;
+      add(window, y[3], pixel, first_tap, dy + outputs, output ? output + outputs : nullptr, tap + outputs, sums);
     }
-    for (int64_t iw = 0; iw < width; ++iw) {
-      float* const to = dx + (row * width + iw) * kLanes;
-      if (stream) {
-        _mm512_stream_ps(to, sums[window.padding[1] + iw]);
-      } else {
-        _mm512_storeu_ps(to, sums[window.padding[1] + iw]);
-      }
-    }
+    T* const to = dx + begin_of(row / height, ih, height, width);
+    for (int64_t iw = 0; iw < width; ++iw) stored(to + iw * pixel, sums[window.padding[1] + iw], stream);
     if (stream) _mm_sfence();
   }
 }
 
 #endif
+
+template void PoolGradient::operator()(const float*, const float*, const uint8_t*, float*) const;
+template void PoolGradient::operator()(const BF16*, const BF16*, const uint8_t*, BF16*) const;
 
 }  // namespace triphase

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "core/narrow.h"
 #include "ops/ops.h"
 
 namespace triphase {
@@ -17,15 +18,18 @@ bool have_pool_gradient();
 // Columns of x, with padding and kernel, that the loop has room for.
 inline constexpr int64_t kMostPoolWidth = 1024;
 
-// Shapes are logical, [N, C, H, W]; memory is nChw16c throughout, with dilation 1.
+// Shapes are logical, [N, C, H, W], with dilation 1; all tensors lie alike, with at least 16 channels side by side.
 // dx = scatter of dy to the taps where y > 0, zero elsewhere.   dy, y, tap: [N, C, OH, OW]  dx: [N, C, H, W]
 struct PoolGradient {
   Window window;
   Shape x;
   Shape y;
   bool stream = false;  // dx is written past the caches
+  int64_t pixel = 16;   // channels side by side: 16 as nChw16c, or all, a multiple of 16, as nhwc
 
-  void operator()(const float* dy, const float* output, const uint8_t* tap, float* dx) const;
+  // T is float or BF16; summed in f32. Without `output` (y) there is no ReLU.
+  template <class T>
+  void operator()(const T* dy, const T* output, const uint8_t* tap, T* dx) const;
 };
 
 }  // namespace triphase

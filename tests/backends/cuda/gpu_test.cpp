@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <tuple>
 
 #include "backends/cuda/cuda.h"
 #include "backends/expectations.h"
@@ -12,7 +13,7 @@
 namespace triphase {
 namespace {
 
-class Gpu : public testing::TestWithParam<NamedNetwork> {
+class Gpu : public testing::TestWithParam<std::tuple<NamedNetwork, Precision>> {
  protected:
   void SetUp() override {
     auto made = make_cuda_backend();
@@ -20,15 +21,27 @@ class Gpu : public testing::TestWithParam<NamedNetwork> {
     backend = std::move(std::get<std::unique_ptr<Backend>>(made));
   }
 
+  const NamedNetwork& network() const { return std::get<0>(GetParam()); }
+  Precision precision() const { return std::get<1>(GetParam()); }
+  StepProgram program_with(const Optimizer& optimizer) const {
+    return with_precision(lower(network_from(network().json), 4, optimizer), precision());
+  }
+
   std::unique_ptr<Backend> backend;
 };
 
-TEST_P(Gpu, agrees_with_float64) { expect_verified(*backend, GetParam()); }
+TEST_P(Gpu, agrees_with_float64) { expect_verified(*backend, network(), precision()); }
 
-TEST_P(Gpu, losses_of_ten_steps_are_the_references) { expect_losses_of_the_reference(*backend, GetParam()); }
+TEST_P(Gpu, losses_of_ten_steps_are_the_references) {
+  expect_losses_of_the_reference(*backend, network(), precision());
+}
+
+TEST_P(Gpu, copies_follow_their_parameters) {
+  if (is_narrow(dtype_of(precision()))) expect_copies_follow(*backend, network(), precision());
+}
 
 TEST_P(Gpu, every_kernel_alone_agrees_with_float64_and_takes_time) {
-  const StepProgram program = lower(network_from(GetParam().json), 4, Adam{});
+  const StepProgram program = program_with(Adam{});
   const auto whole = compiled(*backend, program);
   for (const Group& group : whole->groups()) {
     if (group.implementation == "view") continue;
@@ -46,7 +59,7 @@ TEST_P(Gpu, every_kernel_alone_agrees_with_float64_and_takes_time) {
 }
 
 TEST_P(Gpu, a_launched_step_and_a_replayed_one_compute_the_same) {
-  const StepProgram program = lower(network_from(GetParam().json), 4, with_learning_rate(Sgd{}, 1e-3));
+  const StepProgram program = program_with(with_learning_rate(Sgd{}, 1e-3));
   const auto launched = compiled(*backend, program);
   const auto replayed = compiled(*backend, program);
   launched->allocate(3);
@@ -58,12 +71,17 @@ TEST_P(Gpu, a_launched_step_and_a_replayed_one_compute_the_same) {
     ASSERT_EQ(stamps_s.size(), replayed->segments(marks).size() + 1);
     EXPECT_TRUE(std::ranges::is_sorted(stamps_s));
     const double loss = launched->read(program.loss, 0);
-    EXPECT_NEAR(replayed->read(program.loss, 0), loss, 2e-5 * std::abs(loss));
+    EXPECT_NEAR(replayed->read(program.loss, 0), loss, tolerance(program) * std::abs(loss));
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Small, Gpu, testing::ValuesIn(small_networks()),
-                         [](const auto& test) { return test.param.name; });
+INSTANTIATE_TEST_SUITE_P(Small, Gpu,
+                         testing::Combine(testing::ValuesIn(small_networks()),
+                                          testing::Values(Precision::kF32, Precision::kTF32, Precision::kBF16,
+                                                          Precision::kF16)),
+                         [](const auto& test) {
+                           return std::get<0>(test.param).name + "_" + std::string(to_string(std::get<1>(test.param)));
+                         });
 
 TEST(CudaBackend, without_a_gpu_the_backend_says_why) {
   const auto made = make_cuda_backend();

@@ -75,7 +75,12 @@ void run(const Convolution& that, const ConvolutionOperands& at) {
   const Shape& result = that.direction == Direction::kForward        ? that.y
                         : that.direction == Direction::kBackwardData ? that.x
                                                                      : that.w;
-  const auto in = [&](const std::byte* data, int64_t i) { return operand(data, that.precision, i); };
+  const auto place = [&](const Shape& shape, int64_t i) {
+    return that.channels_last ? kernels::channels_last(i, shape[1], shape[2] * shape[3]) : i;
+  };
+  const auto in = [&](const std::byte* data, const Shape& shape, int64_t i) {
+    return operand(data, that.precision, place(shape, i));
+  };
   std::vector<double> sums(static_cast<size_t>(element_count(result)));
   for (int64_t y = 0; y < element_count(that.y); ++y) {
     const int64_t column = y % that.y[3];
@@ -90,11 +95,11 @@ void run(const Convolution& that, const ConvolutionOperands& at) {
       const int64_t x = ((n * that.x[1] + c) * that.x[2] + r) * that.x[3] + s;
       const int64_t w = k * that.w[1] * that.w[2] * that.w[3] + tap;
       if (that.direction == Direction::kForward) {
-        sums[static_cast<size_t>(y)] += in(at.x, x) * in(at.w, w);
+        sums[static_cast<size_t>(y)] += in(at.x, that.x, x) * in(at.w, that.w, w);
       } else if (that.direction == Direction::kBackwardData) {
-        sums[static_cast<size_t>(x)] += in(at.y, y) * in(at.w, w);
+        sums[static_cast<size_t>(x)] += in(at.y, that.y, y) * in(at.w, that.w, w);
       } else {
-        sums[static_cast<size_t>(w)] += in(at.y, y) * in(at.x, x);
+        sums[static_cast<size_t>(w)] += in(at.y, that.y, y) * in(at.x, that.x, x);
       }
     }
   }
@@ -102,7 +107,7 @@ void run(const Convolution& that, const ConvolutionOperands& at) {
                        : that.direction == Direction::kBackwardData ? at.x
                                                                     : at.w;
   for (size_t i = 0; i < sums.size(); ++i) {
-    store(written, dtype_of(that.precision), static_cast<int64_t>(i), sums[i]);
+    store(written, dtype_of(that.precision), place(result, static_cast<int64_t>(i)), sums[i]);
   }
 }
 
@@ -199,8 +204,10 @@ void HostDevice::launch(const ReductionKernel& kernel, int64_t segments, int64_t
 }
 
 std::unique_ptr<Call<ProductOperands>> HostDevice::prepare(const Product& product) {
-  if (product.epilogue == Product::Epilogue::kBiasGradient && !abilities_.bias_gradients) {
-    throw Unimplemented("a product with a bias gradient");
+  const bool gradient = product.epilogue == Product::Epilogue::kBiasGradient;
+  if (gradient && !abilities_.bias_gradients) throw Unimplemented("a product with a bias gradient");
+  if (!gradient && product.epilogue != Product::Epilogue::kNone && !abilities_.epilogues) {
+    throw Unimplemented("a product with a bias or ReLU");
   }
   return std::make_unique<HostCall<ProductOperands>>(*this,
                                                      [product](const ProductOperands& at) { cuda::run(product, at); });

@@ -16,6 +16,7 @@ class HostDevice : public Device {
   // What it can do; a test takes things away.
   struct Abilities {
     bool bias_gradients = true;  // as a product's epilogue
+    bool epilogues = true;       // a bias, a ReLU
     bool convolutions = true;
     int64_t memory_bytes = int64_t{1} << 40;
   };
