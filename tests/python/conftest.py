@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 import fake_steps
 from binaries import run, tiny_network, write_model
 from triphase import records
+
+# No test asserts how long anything takes, on machines that others use as well.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -519,7 +519,6 @@ def mutated_networks(draw: st.DrawFn) -> Json:
 
 @settings(
     max_examples=150,
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -535,7 +534,6 @@ def test_mutated_models_have_a_cost_or_are_refused(tmp_path: Path, model: Json, 
 
 @settings(
     max_examples=60,
-    deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

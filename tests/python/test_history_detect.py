@@ -51,7 +51,7 @@ def test_fewer_runs_than_the_minimum_say_nothing():
     assert changes([1e-3] * 5 + [1.0] * (MIN_RUNS - 6), LIMIT) == []
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 79), st.floats(0.8, 1.3))
 def test_going_on_with_a_series_finds_what_reading_it_whole_finds(seed, read, ratio):
     noise = calibration.ar1(np.random.default_rng(seed), 0.3, 80)
@@ -65,7 +65,7 @@ def test_going_on_with_a_series_finds_what_reading_it_whole_finds(seed, read, ra
     assert known + moved == whole
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(st.floats(1e-9, 1e3))
 def test_evidence_does_not_depend_on_the_unit(scale):
     logs = np.log(histories.step(30, 20))

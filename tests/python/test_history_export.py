@@ -112,7 +112,7 @@ def test_parquet_holds_every_point_and_polars_reads_it(place):
 seconds = st.floats(1e-12, 1e6)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(seconds, st.lists(seconds, max_size=5)), min_size=1, max_size=5))
 def test_parquet_keeps_values_to_the_last_bit(points):
     rows = [

@@ -124,7 +124,7 @@ def test_a_change_that_later_runs_took_back_is_not_spoken_of(tmp_path, thirty_ru
         )
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(order=st.randoms(use_true_random=False), cuts=st.sets(st.integers(1, RUNS - 1), max_size=6))
 def test_runs_added_in_any_order_and_any_groups_give_the_same_history(
     tmp_path_factory, thirty_runs, order: random.Random, cuts
@@ -232,13 +232,11 @@ def test_samples_are_thinned_evenly_and_keep_both_ends():
     assert list(history_runs.thinned([1.0, 2.0], 4)) == [1.0, 2.0]
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(allow_nan=False)))
 def test_samples_survive_being_packed(samples):
     assert history_runs.unpack(history_runs.pack(samples)) == samples
 
 
-@settings(deadline=None)
 @given(st.integers(-(10**15), 10**15))
 def test_a_time_survives_being_written(time):
     assert history_runs.microseconds(history_runs.iso_time(time), "") == time
