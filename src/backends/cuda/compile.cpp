@@ -492,7 +492,7 @@ void CudaPlan::compile_update(int op, const Optimizer& optimizer) {
     }
     device_->launch(kernel, elements);
   };
-  end("kernel:" + std::string(name_of(optimizer)), [=, this, dtype = dtype(gradient_of(op))] {
+  end("kernel:" + std::string(name_of(optimizer)), [=, dtype = dtype(gradient_of(op))] {
     std::visit(
         [&](const auto& rule) { with_float_type(dtype, [&]<class T>() { launch.template operator()<T>(rule); }); },
         optimizer);
