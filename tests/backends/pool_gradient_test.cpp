@@ -15,7 +15,9 @@ namespace {
 template <class T>
 struct Blocks {
   explicit Blocks(int64_t size)
-      : count(size), data(static_cast<T*>(std::aligned_alloc(64, static_cast<size_t>(size) * sizeof(T))), &std::free) {}
+      : count(size),
+        data(static_cast<T*>(std::aligned_alloc(64, (static_cast<size_t>(size) * sizeof(T) + 63) / 64 * 64)),
+             &std::free) {}
   T& operator[](int64_t i) { return data[static_cast<size_t>(i)]; }
   int64_t count;
   std::unique_ptr<T[], decltype(&std::free)> data;
