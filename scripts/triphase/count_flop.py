@@ -33,7 +33,7 @@ from triphase.files import write_atomic
 from triphase.ncu import CannotCount, Counter, Kernel, Ncu, Unreadable
 from triphase.peers_processes import ROOT, run
 from triphase.prose import plain, si
-from triphase.stopping import Stopped, stop_on_signals
+from triphase.stopping import run_command
 from triphase.track_arguments import check_writable
 from triphase.track_errors import BadInput
 
@@ -325,18 +325,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def run_main(argv: list[str] | None = None) -> int:
     """`main`, with every refusal as one line."""
-    stop_on_signals()
-    try:
-        return main(argv)
-    except (BadInput, CannotCount) as refusal:
-        print(f"count_flop: {refusal}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"count_flop: {error.filename or 'results'}: {error.strerror}", file=sys.stderr)
-        return 2
-    except Stopped as stopped:
-        print("count_flop: interrupted; what was counted so far stands", file=sys.stderr)
-        return stopped.code
+    refusals = (BadInput, CannotCount)
+    kept = "what was counted so far stands"
+    return run_command("count_flop", lambda: main(argv), refusals, "results", kept)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from triphase import peers_run
 from triphase.peers_processes import ROOT, Starter, cost_of, torch_versions
 from triphase.peers_run import Run
 from triphase.peers_schedule import ALONE, CPU, DEVICES, GPU, Backend, BadCase, Device, parse_case
-from triphase.stopping import Stopped, stop_on_signals
+from triphase.stopping import Stopped, run_command
 
 TORCH = ROOT / "build" / "torch" / "bin" / "python"
 
@@ -258,17 +258,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run_main(argv: list[str] | None = None) -> int:
     """`main`, with every refusal as one line."""
-    stop_on_signals()
-    try:
-        return main(argv)
-    except (Refused, BadCase) as refusal:
-        print(f"peers: {refusal}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"peers: {error.filename or 'results'}: {error.strerror}", file=sys.stderr)
-        return 2
-    except Stopped as stopped:
-        return stopped.code
+    return run_command("peers", lambda: main(argv), (Refused, BadCase), "results")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C and SIGTERM as an exception, so that a command keeps what it has before it ends."""
+"""Ctrl-C and SIGTERM as an exception, so that a command keeps what it has before it ends; and how a
+command ends."""
 
 from __future__ import annotations
 
 import signal
+import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 
@@ -19,6 +22,33 @@ def stop_on_signals() -> None:
     """From now on SIGINT and SIGTERM raise Stopped."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
+
+
+def run_command(
+    name: str,
+    main: Callable[[], int],
+    refusals: tuple[type[Exception], ...],
+    written: str,
+    kept: str = "",
+) -> int:
+    """The exit code of `main`; a refusal, and an operating system's, is one line and 2.
+
+    `written`: what could not be written or read where the system names no file. `kept`: what to
+    say of the results where a signal ended it.
+    """
+    stop_on_signals()
+    try:
+        return main()
+    except refusals as refusal:
+        print(f"{name}: {refusal}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"{name}: {error.filename or written}: {error.strerror}", file=sys.stderr)
+        return 2
+    except Stopped as stopped:
+        if kept:
+            print(f"{name}: interrupted; {kept}", file=sys.stderr)
+        return stopped.code
 
 
 def _stop(number: int, _: object) -> NoReturn:

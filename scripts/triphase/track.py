@@ -16,7 +16,7 @@ import os
 import sys
 from typing import NoReturn
 
-from triphase.stopping import Stopped, stop_on_signals
+from triphase.stopping import run_command
 from triphase.track_errors import BadInput
 
 COMMANDS = {  # name: module, what it answers
@@ -85,20 +85,15 @@ def split(words: list[str]) -> tuple[list[str], list[str]]:
 
 def run_main(argv: list[str] | None = None) -> int:
     """`main`, with every refusal as one line."""
-    stop_on_signals()
-    try:
-        return main(argv)
-    except BadInput as refusal:
-        print(f"track: {refusal}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # whoever read our output has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        print(f"track: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
-        return 2
-    except Stopped as stopped:
-        return stopped.code
+
+    def until_read() -> int:
+        try:
+            return main(argv)
+        except BrokenPipeError:  # whoever read our output has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+
+    return run_command("track", until_read, (BadInput,), "output")
 
 
 if __name__ == "__main__":

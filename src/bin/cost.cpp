@@ -30,7 +30,7 @@ int main(int argc, char** argv) {
       ->required();
   app.add_option("--batch", flags.batch, "Examples a step")->capture_default_str();
   app.add_option("--dtype", flags.dtype, "f32, tf32 (products of rounded operands), bf16 or f16 (mixed precision)")
-      ->check(CLI::IsMember({"f32", "tf32", "bf16", "f16"}))
+      ->check(CLI::IsMember(triphase::precision_names()))
       ->capture_default_str();
   app.add_option("--optimizer", flags.optimizer, "sgd, momentum, nesterov, adagrad, rmsprop, adam or adamw")
       ->capture_default_str();

@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "core/dtype.h"
 
@@ -25,6 +26,12 @@ constexpr std::string_view to_string(Precision precision) {
     if (known == precision) return name;
   }
   return "?";
+}
+
+inline std::vector<std::string> precision_names() {
+  std::vector<std::string> names;
+  for (const auto& [precision, name] : kPrecisions) names.emplace_back(name);
+  return names;
 }
 
 inline std::optional<Precision> precision_named(std::string_view name) {

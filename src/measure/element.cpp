@@ -107,14 +107,8 @@ double Element::bound(DType dtype) const {
 void ElementEvaluator::before(std::span<const int> ops) {
   runs_next_.assign(program_.ops.size(), 0);
   for (const int op : ops) runs_next_[static_cast<size_t>(op)] = 1;
+  multiplies_next_ = std::ranges::any_of(ops, [&](int op) { return std::holds_alternative<MatMul>(op_at(op).kind); });
   channel_sums_.clear();
-}
-
-bool ElementEvaluator::multiplies_next() const {
-  for (size_t op = 0; op < runs_next_.size(); ++op) {
-    if (runs_next_[op] && std::holds_alternative<MatMul>(program_.ops[op].kind)) return true;
-  }
-  return false;
 }
 
 bool ElementEvaluator::is_absent(TensorId id) const {
@@ -207,7 +201,7 @@ struct ElementEvaluator::Overloads {
   }
   // A product that sums it on the way may do so as it multiplies: by 1.
   Element operator()(const BiasGradient&) const {
-    Contraction sum(self.multiplies_next() ? self.program_.precision : Precision::kF32);
+    Contraction sum(self.multiplies_next_ ? self.program_.precision : Precision::kF32);
     for (int64_t n = 0; n < shape(0)[0]; ++n) {
       for (int64_t i = 0; i < inner(); ++i) {
         sum.add_product(read(0, (n * shape(0)[1] + index) * inner() + i), {1, 1, 0});

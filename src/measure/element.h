@@ -49,8 +49,6 @@ class ElementEvaluator {
   Element read(TensorId id, int64_t index);
   // Whether a tensor's elements have to be recomputed.
   bool is_absent(TensorId id) const;
-  // Whether a product is among the ops to run next.
-  bool multiplies_next() const;
   const Op& op_at(int op) const { return program_.ops[static_cast<size_t>(op)]; }
   const Shape& shape(TensorId id) const { return program_.tensor(id).type.shape; }
 
@@ -62,7 +60,8 @@ class ElementEvaluator {
 
   const StepProgram& program_;
   const Plan& plan_;
-  std::vector<char> runs_next_;  // by op
+  std::vector<char> runs_next_;   // by op
+  bool multiplies_next_ = false;  // whether a product is among them
   std::map<std::pair<int, int64_t>, ChannelSums> channel_sums_;
 };
 

@@ -108,6 +108,16 @@ void CudaPlan::end_call(std::shared_ptr<Call<Operands>> call, std::function<Oper
   });
 }
 
+std::pair<std::shared_ptr<Call<ProductOperands>>, bool> CudaPlan::prepare(Product product) {
+  try {
+    return {device_->prepare(product), true};
+  } catch (const Unimplemented&) {
+    if (product.epilogue == Product::Epilogue::kNone) throw;
+    product.epilogue = Product::Epilogue::kNone;
+    return {device_->prepare(product), false};
+  }
+}
+
 // A bias, and then a ReLU, that alone read a forward product run as its epilogue; by an own kernel where it has none.
 void CudaPlan::compile_product(int op, const MatMul& kind) {
   const TensorId a = op_at(op).inputs[0];
@@ -141,24 +151,17 @@ void CudaPlan::compile_product(int op, const MatMul& kind) {
   put(y);
   for (const TensorId id : {a, b, y}) touch(id);
   if (bias != kNoTensor) touch(bias);
-  std::shared_ptr<Call<ProductOperands>> call;
   std::function<void()> then;
   std::string suffix;
-  try {
-    call = device_->prepare(product);
-  } catch (const Unimplemented&) {
-    if (product.epilogue == Epilogue::kNone) throw;
-    Product bare = product;
-    bare.epilogue = Epilogue::kNone;
-    call = device_->prepare(bare);
+  const auto [call, whole] = prepare(product);
+  if (!whole) {
     touch(y);  // read and written again
     touch(y);
     suffix = bias == kNoTensor ? "+kernel:relu" : relu ? "+kernel:add_bias+relu" : "+kernel:add_bias";
     then = [=, this] {
+      if (bias != kNoTensor) return launch_add_bias(y, bias, y, relu);
       with_float_type(dtype(y), [&]<class T>() {
-        if (bias == kNoTensor) return device_->launch(kernels::Relu<T>{data<T>(y), data<T>(y)}, count(y));
-        device_->launch(kernels::AddBias<T>{data<T>(y), data<T>(bias), data<T>(y), channels(y), inner(y), relu},
-                        count(y));
+        device_->launch(kernels::Relu<T>{data<T>(y), data<T>(y)}, count(y));
       });
     };
   }
@@ -186,27 +189,20 @@ void CudaPlan::compile_bias_gradient(int op) {
     if (op_at(reader).inputs[0] != dy || op_at(reader).phase != op_at(op).phase) continue;
     const TensorId x = op_at(reader).inputs[1];
     const TensorId dw = op_at(reader).outputs[0];
-    Product fused{.m = shape(dw)[0],
-                  .n = shape(dw)[1],
-                  .k = shape(dy)[0],
-                  .transpose_a = true,
-                  .transpose_b = product->transpose_b,
-                  .epilogue = Product::Epilogue::kBiasGradient,
-                  .precision = program_.precision};
+    const Product fused{.m = shape(dw)[0],
+                        .n = shape(dw)[1],
+                        .k = shape(dy)[0],
+                        .transpose_a = true,
+                        .transpose_b = product->transpose_b,
+                        .epilogue = Product::Epilogue::kBiasGradient,
+                        .precision = program_.precision};
     begin({op, reader});
     put(db);
     put(dw);
     for (const TensorId id : {dy, x, dw, db}) touch(id);
-    std::shared_ptr<Call<ProductOperands>> call;
-    std::function<void()> then;
-    try {
-      call = device_->prepare(fused);
-    } catch (const Unimplemented&) {
-      fused.epilogue = Product::Epilogue::kNone;
-      call = device_->prepare(fused);
-      touch(dy);
-      then = gradient;
-    }
+    const auto [call, whole] = prepare(fused);
+    if (!whole) touch(dy);
+    const std::function<void()> then = whole ? std::function<void()>() : gradient;
     end_call<ProductOperands>(
         call,
         [=, this] {
@@ -249,11 +245,12 @@ void CudaPlan::compile_add_bias(int op) {
   begin(std::move(ops));
   put_over(y, x, op);
   for (const TensorId id : {x, bias, y}) touch(id);
-  end(relu ? "kernel:add_bias+relu" : "kernel:add_bias", [=, this] {
-    with_float_type(dtype(y), [&]<class T>() {
-      device_->launch(kernels::AddBias<T>{data<T>(x), data<T>(bias), data<T>(y), channels(y), inner(y), relu},
-                      count(y));
-    });
+  end(relu ? "kernel:add_bias+relu" : "kernel:add_bias", [=, this] { launch_add_bias(x, bias, y, relu); });
+}
+
+void CudaPlan::launch_add_bias(TensorId x, TensorId bias, TensorId y, bool relu) {
+  with_float_type(dtype(y), [&]<class T>() {
+    device_->launch(kernels::AddBias<T>{data<T>(x), data<T>(bias), data<T>(y), channels(y), inner(y), relu}, count(y));
   });
 }
 

@@ -108,43 +108,48 @@ struct Pooling {
     return {before < 0 ? 0 : before / stride[d] + 1, last < out[d] ? last + 1 : out[d]};
   }
 
+  // Where element i of planes of so many rows and columns is.
+  struct Place {
+    int64_t plane, row, column, channel;
+  };
+  TRIPHASE_HOST_DEVICE Place place(int64_t i, const int64_t (&size)[2]) const {
+    const int64_t at = i / inner;
+    return {at / size[1] / size[0], at / size[1] % size[0], at % size[1], i % inner};
+  }
+
   // Calls f(element of x, its tap, row-major in the window) for every tap of y's element i that lies within x, in
   // order.
   template <class F>
   TRIPHASE_HOST_DEVICE void for_each_tap(int64_t i, F f) const {
-    const int64_t window = i / inner;
-    const int64_t column = window % out[1];
-    const int64_t row = window / out[1] % out[0];
-    const int64_t plane = window / out[1] / out[0] * in[0] * in[1];
-    const Range rows = taps(0, row);
-    const Range columns = taps(1, column);
+    const Place y = place(i, out);
+    const Range rows = taps(0, y.row);
+    const Range columns = taps(1, y.column);
     for (int64_t r = rows.begin; r < rows.end; ++r) {
       for (int64_t c = columns.begin; c < columns.end; ++c) {
-        const int64_t at = plane + (row * stride[0] - padding[0] + r) * in[1] + column * stride[1] - padding[1] + c;
-        f(at * inner + i % inner, r * kernel[1] + c);
+        const int64_t row = y.row * stride[0] - padding[0] + r;
+        const int64_t column = y.column * stride[1] - padding[1] + c;
+        f(((y.plane * in[0] + row) * in[1] + column) * inner + y.channel, r * kernel[1] + c);
       }
     }
   }
   // Calls f(element of y, the tap) for every window that holds x's element i, and the tap that it is there.
   template <class F>
   TRIPHASE_HOST_DEVICE void for_each_window(int64_t i, F f) const {
-    const int64_t position = i / inner;
-    const int64_t column = position % in[1];
-    const int64_t row = position / in[1] % in[0];
-    const int64_t plane = position / in[1] / in[0] * out[0] * out[1];
-    const Range rows = windows(0, row);
-    const Range columns = windows(1, column);
+    const Place x = place(i, in);
+    const Range rows = windows(0, x.row);
+    const Range columns = windows(1, x.column);
     for (int64_t r = rows.begin; r < rows.end; ++r) {
       for (int64_t c = columns.begin; c < columns.end; ++c) {
-        f((plane + r * out[1] + c) * inner + i % inner,
-          (row + padding[0] - r * stride[0]) * kernel[1] + column + padding[1] - c * stride[1]);
+        f(((x.plane * out[0] + r) * out[1] + c) * inner + x.channel,
+          (x.row + padding[0] - r * stride[0]) * kernel[1] + x.column + padding[1] - c * stride[1]);
       }
     }
   }
   // How many taps of y's element i lie within x.
   TRIPHASE_HOST_DEVICE int64_t taps_within(int64_t i) const {
-    const Range rows = taps(0, i / inner / out[1] % out[0]);
-    const Range columns = taps(1, i / inner % out[1]);
+    const Place y = place(i, out);
+    const Range rows = taps(0, y.row);
+    const Range columns = taps(1, y.column);
     return (rows.end - rows.begin) * (columns.end - columns.begin);
   }
 };

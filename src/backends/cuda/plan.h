@@ -69,6 +69,9 @@ class CudaPlan : public GroupedPlan {
   void compile_mean_square(int op);
   void compile_update(int op, const Optimizer& optimizer);
   void compile_convert(int op);
+  // The product's call, and whether it does the epilogue: without it where the device has none such.
+  std::pair<std::shared_ptr<Call<ProductOperands>>, bool> prepare(Product product);
+  void launch_add_bias(TensorId x, TensorId bias, TensorId y, bool relu);
   // A group of this op alone that is one element kernel over `over`'s elements. make.operator()<T>(), T being what they
   // are kept in, is called as it is launched, when addresses are known.
   template <class F>

@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <cmath>
 #include <type_traits>
-#include <utility>
 #include <vector>
 
+#include "backends/onednn/pool_gradient.h"
 #include "core/random.h"
 
 #if defined(__x86_64__)
@@ -31,26 +31,19 @@ constexpr int64_t kStrip = 64;  // channels or columns summed at a time, held in
 template <class T, class F>
 void gather(const PooledPlanes& planes, T* dx, F add) {
   const int64_t rows_in_all = planes.outer * planes.in[0];
-  // The windows that reach an input along a dimension.
-  const auto reach = [&](size_t d, int64_t input) {
-    const int64_t position = input + planes.window.padding[d];
-    const int64_t before = position - planes.window.kernel[d];
-    return std::pair(before < 0 ? 0 : before / planes.window.stride[d] + 1,
-                     std::min(planes.out[d], position / planes.window.stride[d] + 1));
-  };
 #pragma omp parallel for schedule(static) if (rows_in_all * planes.in[1] * planes.inner >= kParallelFrom)
   for (int64_t row = 0; row < rows_in_all; ++row) {
     const int64_t input_row = row % planes.in[0];
     const int64_t first_y = row / planes.in[0] * planes.out[0] * planes.out[1] * planes.inner;
-    const auto rows = reach(0, input_row);
+    const Reach rows = reach(planes.window, 0, input_row, planes.out[0]);
     for (int64_t column = 0; column < planes.in[1]; ++column) {
-      const auto columns = reach(1, column);
+      const Reach columns = reach(planes.window, 1, column, planes.out[1]);
       for (int64_t begin = 0; begin < planes.inner; begin += kStrip) {
         const int64_t width = std::min(kStrip, planes.inner - begin);
         float sums[kStrip] = {};
-        for (int64_t r = rows.first; r < rows.second; ++r) {
+        for (int64_t r = rows.begin; r < rows.end; ++r) {
           const int64_t tap_row = input_row + planes.window.padding[0] - r * planes.window.stride[0];
-          for (int64_t c = columns.first; c < columns.second; ++c) {
+          for (int64_t c = columns.begin; c < columns.end; ++c) {
             const int64_t tap_column = column + planes.window.padding[1] - c * planes.window.stride[1];
             add({r, c, tap_row * planes.window.kernel[1] + tap_column,
                  first_y + (r * planes.out[1] + c) * planes.inner + begin},

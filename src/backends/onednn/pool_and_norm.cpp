@@ -142,7 +142,6 @@ void OnednnPlan::compile_pool(int op, const Window& window, dnnl::algorithm algo
 void OnednnPlan::compile_pool_backward(int op, const Window& window, dnnl::algorithm algorithm) {
   const TensorId dy = op_at(op).inputs[0];
   const TensorId dx = op_at(op).outputs[0];
-  const PoolShape pool(window);
   // Gradients take the layouts of the forward op, which is found by the taps it wrote or by its layer; without one, the
   // usual.
   const bool max = algorithm == dnnl::algorithm::pooling_max;
@@ -160,10 +159,6 @@ void OnednnPlan::compile_pool_backward(int op, const Window& window, dnnl::algor
     y_desc = layout(dy).desc();
     x_desc = usual_layout(program_.tensor(dx).type);
   }
-  const auto hint = forward_desc(engine_, pool, algorithm, x_desc, type(dy));
-  const dnnl::pooling_backward::primitive_desc backward(engine_, algorithm, x_desc, y_desc, pool.stride, pool.kernel,
-                                                        pool.dilation, pool.padding, pool.padding, hint,
-                                                        primitive_attributes());
   begin({op});
   put(dx, x_desc);
   touch(dy);
@@ -184,6 +179,11 @@ void OnednnPlan::compile_pool_backward(int op, const Window& window, dnnl::algor
     if (alike) return end_pool_backward_loop(op, algorithm, window, dy_memory, *stretches);
     // Else as the library does it; verification judges.
   }
+  const PoolShape pool(window);
+  const auto hint = forward_desc(engine_, pool, algorithm, x_desc, type(dy));
+  const dnnl::pooling_backward::primitive_desc backward(engine_, algorithm, x_desc, y_desc, pool.stride, pool.kernel,
+                                                        pool.dilation, pool.padding, pool.padding, hint,
+                                                        primitive_attributes());
   Args args = {{DNNL_ARG_DIFF_DST, dy_memory},
                {DNNL_ARG_DIFF_SRC, bind(dx)},
                {DNNL_ARG_SCRATCHPAD, scratch(backward.scratchpad_desc())}};

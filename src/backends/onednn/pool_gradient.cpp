@@ -31,18 +31,6 @@ namespace {
 
 constexpr int64_t kLanes = 16;
 
-// The outputs [begin, end) whose windows reach an input position along dimension d.
-struct Reach {
-  int64_t begin, end;
-};
-
-Reach reach(const Window& window, size_t d, int64_t input, int64_t outputs) {
-  const int64_t position = input + window.padding[d];
-  const int64_t stride = window.stride[d];
-  const int64_t first = position < window.kernel[d] ? 0 : (position - window.kernel[d]) / stride + 1;
-  return {first, std::min(outputs, position / stride + 1)};
-}
-
 __m512 loaded(const float* from) { return _mm512_loadu_ps(from); }
 __m512 loaded(const BF16* from) {
   const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));

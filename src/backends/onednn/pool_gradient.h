@@ -5,12 +5,25 @@
 // that window's output, and the gradient of all others is zero anyway.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "core/narrow.h"
 #include "ops/ops.h"
 
 namespace triphase {
+
+// The outputs [begin, end) whose windows reach an input position along dimension d.
+struct Reach {
+  int64_t begin, end;
+};
+
+inline Reach reach(const Window& window, size_t d, int64_t input, int64_t outputs) {
+  const int64_t position = input + window.padding[d];
+  const int64_t stride = window.stride[d];
+  const int64_t first = position < window.kernel[d] ? 0 : (position - window.kernel[d]) / stride + 1;
+  return {first, std::min(outputs, position / stride + 1)};
+}
 
 // Whether the loop was compiled for this machine.
 bool have_pool_gradient();
