@@ -20,7 +20,8 @@ constexpr int64_t kVerifyReads = 400'000;  // of each output: milliseconds, for 
 
 // The memory's bandwidth by what triphase_ceilings knows of this machine or by a quick look, whichever is higher: where
 // others use the memory as well, neither alone is what it can do. Null where neither is to be had.
-Json memory_bandwidth(Backend& backend, int threads) {
+Json memory_bandwidth(Backend& backend, int host_threads) {
+  const int threads = backend.computing_threads(host_threads);
   Json best;
   const auto offer = [&](double bytes_per_s, const char* by) {
     if (best.is_null() || bytes_per_s > best["bytes_per_s"].get<double>()) {

@@ -140,6 +140,8 @@ class Backend {
                                                                    const CompileOptions& options) = 0;
   // Memory that its plans may have, where that is not the host's.
   virtual std::optional<int64_t> free_bytes() const { return {}; }
+  // How many of so many threads of the host compute. Where a device does, their number does not matter, and it is 1.
+  virtual int computing_threads(int threads) const { return threads; }
   // What this backend has to measure the machine's ceilings with, on so many threads; none where it has nothing.
   virtual std::vector<ProbeGroup> probes(int /*threads*/) { return {}; }
   // The gauges alone.

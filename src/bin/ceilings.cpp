@@ -34,7 +34,8 @@ void add_flags(CLI::App& app, Flags& flags) {
   app.add_option("--backend", flags.backend, "The backend whose library and threads measure")->capture_default_str();
   app.add_option(
          "--threads", flags.threads,
-         "Threads that compute; by default every processor that the process may use. One thread is measured too")
+         "Threads that compute; by default every processor that the process may use. One thread is measured too. Of no "
+         "effect where a device computes")
       ->check(CLI::Range(1, 4096));
   app.add_option("--calibration", flags.calibration,
                  "The suite, or .json file, that the prediction is fitted to; off measures the ceilings alone")
@@ -48,7 +49,7 @@ void add_flags(CLI::App& app, Flags& flags) {
       ->capture_default_str();
   app.add_option("--max_memory", flags.max_memory,
                  "Leave out levels of memory and cases that need more, such as 2GiB; by default nine tenths of what is "
-                 "available");
+                 "available, on the backend's device");
   app.add_option("--out", flags.out, "The file to keep them in; by default one for this machine in ~/.cache/triphase");
   app.add_option("--format", flags.format, "table for people, json for programs")
       ->check(CLI::IsMember({"table", "json"}))
@@ -98,15 +99,19 @@ std::vector<Case> calibration_cases(const Flags& flags) {
   return select_cases(selection, flags.threads, flags.time_per_case_s);
 }
 
+int64_t memory_of(const Flags& flags, const Backend& backend) {
+  return memory_to_use(flags.max_memory, backend, memory_to_use(flags.max_memory));
+}
+
 void calibrate_on(std::vector<Case> cases, const Flags& flags, Backend& backend, KnownMachine& known,
                   ProgressLine& progress) {
   MeasureOptions options;
   options.threads = flags.threads;
   options.verify = VerifyMode::kOff;  // their results are nobody's claim
-  options.max_memory_bytes = memory_to_use(flags.max_memory);
+  options.max_memory_bytes = memory_of(flags, backend);
   options.sampling.budget_s = flags.time_per_case_s;
   options.sampling.relative_half_width = 0.01;
-  const std::optional<Gauge> gauge = Gauge::make(backend, flags.threads, memory_to_use(flags.max_memory) / kGaugeShare);
+  const std::optional<Gauge> gauge = Gauge::make(backend, flags.threads, memory_of(flags, backend) / kGaugeShare);
   if (gauge) options.gauge = &*gauge;
   std::vector<Observation> observations;
   const size_t count = cases.size();
@@ -135,7 +140,7 @@ KnownMachine measure_machine(const Flags& flags, Backend& backend) {
   const std::vector<Case> cases = calibration_cases(flags);  // a wrong suite is refused before the measuring
   ProgressLine progress(2, 0);
   KnownMachine known{flags.backend, flags.threads, machine_fingerprint(backend), iso_time(), {}, {}, {}};
-  const int64_t memory = memory_to_use(flags.max_memory);
+  const int64_t memory = memory_of(flags, backend);
   for (const int threads : flags.threads > 1 ? std::vector{flags.threads, 1} : std::vector{1}) {
     progress.show(0, "ceilings", std::to_string(threads) + " threads", 0, 0, 0);
     const ProbeOptions options{kPasses, flags.time_per_group_s / kPasses};
@@ -159,6 +164,7 @@ int run(Flags& flags) {
   auto made = make_backend(flags.backend);
   if (const auto* why = std::get_if<Unsupported>(&made)) throw InputError("--backend", why->reason);
   Backend& backend = *std::get<std::unique_ptr<Backend>>(made);
+  flags.threads = backend.computing_threads(flags.threads);
   const bool kept = flags.out.empty();
   const std::string path = kept ? ceilings_path(machine_fingerprint(backend), flags.backend, flags.threads) : flags.out;
   std::optional<KnownMachine> known;

@@ -17,22 +17,27 @@ namespace {
 
 constexpr double kClearly = 1.05;  // of the ceiling: less may be the gauge's noise
 
+int64_t memory_bytes(const Backend& backend) { return backend.free_bytes().value_or(available_memory_bytes()); }
+
 }  // namespace
 
-KnownMachines::KnownMachines(const std::string& choice, const std::vector<std::string>& backends, int threads,
+KnownMachines::KnownMachines(const std::string& choice, const std::vector<std::string>& backends, int host_threads,
                              std::vector<std::string>& notes) {
   if (choice == "off") return;
   for (const std::string& name : backends) {
     auto made = make_backend(name);
     auto* backend = std::get_if<std::unique_ptr<Backend>>(&made);
-    if (backend == nullptr || (*backend)->probes(threads).empty()) continue;
+    if (backend == nullptr) continue;
+    const int threads = (*backend)->computing_threads(host_threads);
+    if ((*backend)->probes(threads).empty()) continue;
     const std::string fingerprint = machine_fingerprint(**backend);
     Entry entry{{}, choice == "auto" ? ceilings_path(fingerprint, name, threads) : choice, {}, {}};
     std::optional<KnownMachine> known = read_ceilings(entry.path);
     if (!known) {
       if (choice != "auto")
         throw InputError("--ceilings", "auto, off or a file of triphase_ceilings", "'" + choice + "'");
-      notes.push_back("no ceilings are known for this machine, so times are set against none: run triphase_ceilings");
+      notes.push_back("no ceilings are known for this machine, so times are set against none: run triphase_ceilings" +
+                      std::string(name == "onednn" ? "" : " --backend=" + name));
       continue;
     }
     if (known->fingerprint != fingerprint || known->threads != threads || known->backend != name) {
@@ -43,7 +48,7 @@ KnownMachines::KnownMachines(const std::string& choice, const std::vector<std::s
                            std::to_string(known->threads) + " threads");
     }
     entry.known = std::move(*known);
-    entry.gauge = Gauge::make(**backend, threads, available_memory_bytes() / kGaugeShare);
+    entry.gauge = Gauge::make(**backend, threads, memory_bytes(**backend) / kGaugeShare);
     entries_.emplace(name, std::move(entry));
   }
 }
@@ -75,9 +80,11 @@ std::string KnownMachines::remeasure(const std::string& backend, const Json& bec
   Entry& entry = entries_.at(backend);
   if (!entry.remeasured.is_null()) return "";
   auto made = make_backend(backend);
+  if (std::holds_alternative<Unsupported>(made)) return "";  // a device that was lost since
+  Backend& again_on = *std::get<std::unique_ptr<Backend>>(made);
   const ProbeOptions quick{3, 0.05};
-  const std::vector<Ceiling> again = measure_ceilings(*std::get<std::unique_ptr<Backend>>(made), entry.known.threads,
-                                                      available_memory_bytes() / 2, quick, {});
+  const std::vector<Ceiling> again =
+      measure_ceilings(again_on, entry.known.threads, memory_bytes(again_on) / 2, quick, {});
   const double excess = because["above_ceiling"].get<double>();
   entry.remeasured = {{"row", because["name"]}, {"of_its_ceiling", excess}, {"risen", Json::array()}};
   std::string text = because["name"].get<std::string>() + " ran at " + fixed(100 * excess, 0) + " % of its ceiling (" +

@@ -91,7 +91,7 @@ class Machine {
   Machine() = default;
   Machine(const std::vector<Ceiling>& ceilings, int threads, const Speed& speed = {});
 
-  // Whether every rate and latency that a prediction needs was measured.
+  // Whether every rate and latency was measured that a prediction for a network without convolutions needs.
   bool complete() const;
   // FLOP a second of gemm or convolution.
   std::optional<double> flop_per_s(const std::string& kernel, const std::string& dtype) const;

@@ -230,7 +230,9 @@ std::string family_of(const StepProgram& program, const Group& group) {
 std::optional<std::vector<Demand>> demands(const StepProgram& program, const std::vector<Group>& groups,
                                            const Machine& machine) {
   const std::string dtype(to_string(program.precision));
-  if (!machine.complete() || !machine.flop_per_s("gemm", dtype) || !machine.flop_per_s("convolution", dtype)) return {};
+  const bool convolves = std::ranges::any_of(program.ops, [](const Op& op) { return convolution_of(op.kind); });
+  if (!machine.complete() || !machine.flop_per_s("gemm", dtype)) return {};
+  if (convolves && !machine.flop_per_s("convolution", dtype)) return {};
   const std::vector<std::vector<Access>> moved = accesses(program, groups);
   std::vector<Demand> result;
   for (size_t g = 0; g < groups.size(); ++g) result.push_back(demand_of(program, groups[g], moved[g], machine));

@@ -221,11 +221,11 @@ TEST(Machine, at_another_speed_scales_each_rate_by_its_own_part) {
   EXPECT_DOUBLE_EQ(*machine.latency_s("load", 1000), 2e-9);  // a slower clock, a longer latency
 }
 
-TEST(Machine, is_complete_only_with_every_kind_of_ceiling) {
-  std::vector<Ceiling> all = {rate("gemm", "", 0, 1),       rate("convolution", "", 0, 1),
-                              rate("read", "L1", 1, 1),     rate("write", "L1", 1, 1),
-                              rate("update", "L1", 1, 1),   rate("load", "L1", 1, 1, true),
-                              rate("call", "", 1, 1, true), rate("fork_join", "", 1, 1, true)};
+TEST(Machine, is_complete_only_with_every_kind_of_ceiling_but_convolutions) {
+  std::vector<Ceiling> all = {rate("gemm", "", 0, 1),           rate("read", "L1", 1, 1),
+                              rate("write", "L1", 1, 1),        rate("update", "L1", 1, 1),
+                              rate("load", "L1", 1, 1, true),   rate("call", "", 1, 1, true),
+                              rate("fork_join", "", 1, 1, true)};
   EXPECT_TRUE(Machine(all, 1).complete());
   for (size_t i = 0; i < all.size(); ++i) {
     std::vector<Ceiling> fewer = all;

@@ -3,6 +3,7 @@
 
 #include "backends/cuda/gpu.h"
 #include "backends/cuda/plan.h"
+#include "backends/cuda/probes.h"
 
 namespace triphase {
 namespace {
@@ -37,6 +38,9 @@ class CudaBackend : public Backend {
   }
 
   std::optional<int64_t> free_bytes() const override { return device_->free_bytes(); }
+  int computing_threads(int) const override { return 1; }
+  std::vector<ProbeGroup> probes(int) override { return cuda::probes(device_); }
+  std::optional<double> memory_bytes_per_s(int) override { return cuda::memory_bytes_per_s(device_); }
 
  private:
   std::shared_ptr<cuda::Device> device_;
@@ -45,9 +49,9 @@ class CudaBackend : public Backend {
 }  // namespace
 
 std::variant<std::unique_ptr<Backend>, Unsupported> make_cuda_backend() {
-  auto gpu = cuda::make_gpu();
+  auto gpu = cuda::the_gpu();
   if (auto* why = std::get_if<Unsupported>(&gpu)) return std::move(*why);
-  return std::make_unique<CudaBackend>(std::move(std::get<std::unique_ptr<cuda::Device>>(gpu)));
+  return std::make_unique<CudaBackend>(std::move(std::get<std::shared_ptr<cuda::Device>>(gpu)));
 }
 
 }  // namespace triphase

@@ -91,14 +91,19 @@ class Device {
   virtual std::byte* allocate(int64_t bytes) = 0;
   virtual void release(std::byte* data) = 0;
   virtual int64_t free_bytes() const = 0;
+  // What the last cache before memory holds.
+  virtual int64_t last_cache_bytes() const = 0;
   // Both have ended when they return, and read() waits for all that was launched before.
   virtual void write(std::byte* to, const void* from, int64_t bytes) = 0;
   virtual void read(void* to, const std::byte* from, int64_t bytes) = 0;
 
-  // Calls kernel(i) for every i < count.
+  // Puts every element i < count.
   virtual void launch(const ElementKernel& kernel, int64_t count) = 0;
   // Sums term(segment, t) of all t < terms, and finishes, for every segment < segments.
   virtual void launch(const ReductionKernel& kernel, int64_t segments, int64_t terms) = 0;
+
+  // From one place to another, which do not overlap, of the device's memory.
+  virtual void copy(std::byte* to, const std::byte* from, int64_t bytes) = 0;
 
   // Throw Unimplemented where the device or its libraries have no way.
   virtual std::unique_ptr<Call<ProductOperands>> prepare(const Product& product) = 0;

@@ -22,34 +22,52 @@
 namespace triphase::cuda {
 namespace {
 
-constexpr int kThreads = 256;                    // a block
-constexpr int64_t kBlocksOfMultiprocessor = 32;  // beyond, threads go round
-constexpr int64_t kReducingBlocksOfMultiprocessor = 4;
+constexpr int kThreads = 256;                   // a block
+constexpr int64_t kBlocksOfMultiprocessor = 8;  // beyond, threads go round
+constexpr int64_t kReducingBlocksOfMultiprocessor = 8;
 
 using Memory = Owned<std::byte*, cudaFree>;
 
 // --- Kernels ------------------------------------------------------------------------------------
 
-// One copy of the arguments for all threads, where it is: an index into them must not copy them to each.
+// Elements that a thread has on their way at once. A window has many operands of its own.
 template <class Kernel>
-__global__ void __launch_bounds__(kThreads) compute(const __grid_constant__ Kernel kernel, int64_t count) {
-  const int64_t all_threads = static_cast<int64_t>(gridDim.x) * kThreads;
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < count; i += all_threads) kernel(i);
+constexpr int kAtOnceOf = requires(Kernel kernel) {
+  kernel.pool;
+}
+? 1 : 4;
+
+// One copy of the arguments for all threads, where it is: an index into them must not copy them to each.
+template <class Index, class Kernel>
+__global__ void __launch_bounds__(kThreads) compute(const __grid_constant__ Kernel kernel, Index count) {
+  constexpr int kAtOnce = kAtOnceOf<Kernel>;
+  using Value = decltype(kernel.value(count));
+  const Index all_threads = static_cast<Index>(gridDim.x) * kThreads;
+  Index i = static_cast<Index>(blockIdx.x) * kThreads + static_cast<Index>(threadIdx.x);
+  for (; i + (kAtOnce - 1) * all_threads < count; i += kAtOnce * all_threads) {
+    Value values[kAtOnce];
+#pragma unroll
+    for (int n = 0; n < kAtOnce; ++n) values[n] = kernel.value(i + n * all_threads);
+#pragma unroll
+    for (int n = 0; n < kAtOnce; ++n) kernel.put(i + n * all_threads, values[n]);
+  }
+#pragma unroll 1
+  for (; i < count; i += all_threads) kernel.put(i, kernel.value(i));
 }
 
 // A block a segment. The order of merging is fixed, and the host that stands in for a GPU has the same.
 // kTogether segments a block.
-template <int kTogether, class Kernel>
+template <int kTogether, class Index, class Kernel>
 __global__ void __launch_bounds__(kReducers)
-    reduce(const __grid_constant__ Kernel kernel, int64_t segments, int64_t terms) {
+    reduce(const __grid_constant__ Kernel kernel, Index segments, Index terms) {
   using Sum = typename Kernel::Sum;
   constexpr int kOfSegment = kReducers / kTogether;  // threads
   __shared__ Sum sums[kReducers];
   const int thread = static_cast<int>(threadIdx.x);
   const int turn = thread / kTogether;
-  const int64_t segment = static_cast<int64_t>(blockIdx.x) * kTogether + thread % kTogether;
+  const Index segment = static_cast<Index>(blockIdx.x) * kTogether + thread % kTogether;
   Sum own = Kernel::nothing();
-  for (int64_t t = turn; segment < segments && t < terms; t += kOfSegment) {
+  for (Index t = turn; segment < segments && t < terms; t += kOfSegment) {
     own = Kernel::merge(own, kernel.term(segment, t));
   }
   sums[thread] = own;
@@ -176,13 +194,25 @@ class Gpu : public Device {
     return static_cast<int64_t>(free);
   }
 
-  void write(std::byte* to, const void* from, int64_t bytes) override { copy(to, from, bytes, cudaMemcpyHostToDevice); }
-  void read(void* to, const std::byte* from, int64_t bytes) override { copy(to, from, bytes, cudaMemcpyDeviceToHost); }
+  int64_t last_cache_bytes() const override { return l2_bytes_; }
+
+  void write(std::byte* to, const void* from, int64_t bytes) override {
+    launch_copy(to, from, bytes, cudaMemcpyHostToDevice);
+    wait();
+  }
+  void read(void* to, const std::byte* from, int64_t bytes) override {
+    launch_copy(to, from, bytes, cudaMemcpyDeviceToHost);
+    wait();
+  }
 
   void launch(const ElementKernel& kernel, int64_t count) override {
     if (count == 0) return;
     std::visit(
-        [&](const auto& of_elements) { compute<<<blocks(count), kThreads, 0, stream_.get()>>>(of_elements, count); },
+        [&](const auto& of_elements) {
+          with_index_type(of_elements, count, [&]<class Index>() {
+            compute<Index><<<blocks(count), kThreads, 0, stream_.get()>>>(of_elements, static_cast<Index>(count));
+          });
+        },
         kernel);
     check(cudaGetLastError(), "cudaLaunchKernel");
   }
@@ -196,6 +226,10 @@ class Gpu : public Device {
                           });
         },
         kernel);
+  }
+
+  void copy(std::byte* to, const std::byte* from, int64_t bytes) override {
+    launch_copy(to, from, bytes, cudaMemcpyDeviceToDevice);
   }
 
   std::unique_ptr<Call<ProductOperands>> prepare(const Product& product) override {
@@ -247,11 +281,15 @@ class Gpu : public Device {
   template <class Kernel>
   void run_reduction(const Kernel& kernel, int64_t segments, int64_t terms, bool adjacent) {
     const auto blocks = static_cast<unsigned>(adjacent ? (segments + kAdjacent - 1) / kAdjacent : segments);
-    if (adjacent) {
-      reduce<kAdjacent><<<blocks, kReducers, 0, stream_.get()>>>(kernel, segments, terms);
-    } else {
-      reduce<1><<<blocks, kReducers, 0, stream_.get()>>>(kernel, segments, terms);
-    }
+    with_index_type(kernel, segments * terms, [&]<class Index>() {
+      const auto all = static_cast<Index>(segments);
+      const auto of_each = static_cast<Index>(terms);
+      if (adjacent) {
+        reduce<kAdjacent><<<blocks, kReducers, 0, stream_.get()>>>(kernel, all, of_each);
+      } else {
+        reduce<1><<<blocks, kReducers, 0, stream_.get()>>>(kernel, all, of_each);
+      }
+    });
     check(cudaGetLastError(), "cudaLaunchKernel");
   }
   void clear(std::byte* data, int64_t bytes) {
@@ -259,9 +297,8 @@ class Gpu : public Device {
     check(cudaMemsetAsync(data, 0, static_cast<size_t>(bytes), stream_.get()), "cudaMemsetAsync");
   }
   void wait() { check(cudaStreamSynchronize(stream_.get()), "cudaStreamSynchronize"); }
-  void copy(void* to, const void* from, int64_t bytes, cudaMemcpyKind kind) {
+  void launch_copy(void* to, const void* from, int64_t bytes, cudaMemcpyKind kind) {
     check(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), kind, stream_.get()), "cudaMemcpyAsync");
-    wait();
   }
 
   int64_t multiprocessors_;
@@ -351,8 +388,12 @@ std::string version_or_none(F version) {
 
 }  // namespace
 
-std::variant<std::unique_ptr<Device>, Unsupported> make_gpu() {
-  return unless_obstructed<std::unique_ptr<Device>>([] { return std::make_unique<Gpu>(); });
+std::variant<std::shared_ptr<Device>, Unsupported> the_gpu() {
+  return unless_obstructed<std::shared_ptr<Device>>([] {
+    static auto& gpu = *new std::shared_ptr<Device>;  // never destroyed: what it holds of libraries may be gone earlier
+    if (!gpu) gpu = std::make_shared<Gpu>();
+    return gpu;
+  });
 }
 
 std::variant<GpuInfo, Unsupported> gpu_info() {

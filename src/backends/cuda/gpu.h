@@ -23,9 +23,9 @@ struct GpuInfo {
   std::string driver, runtime, cublaslt, cudnn;
 };
 
-// Unsupported, with one line, where there is no GPU, no driver or no cuBLASLt that would do, and after the GPU was
-// lost.
-std::variant<std::unique_ptr<Device>, Unsupported> make_gpu();
+// The process's one: its handles take a while to make, and know what was tuned. Unsupported, with one line, where there
+// is no GPU, no driver or no cuBLASLt that would do, and after the GPU was lost.
+std::variant<std::shared_ptr<Device>, Unsupported> the_gpu();
 std::variant<GpuInfo, Unsupported> gpu_info();
 
 }  // namespace triphase::cuda

@@ -2,12 +2,14 @@
 // The own kernels: what neither cuBLASLt nor cuDNN is asked for. Each is a struct of addresses and sizes, written once
 // for the GPU and for the host that stands in for it in tests.
 //
-// Element kernels compute element i in a call; elements do not depend on each other, so that the result may take the
-// place of an operand of the same size. Gradients of windows gather, so that nothing is added atomically and each
-// element is written once. Reduction kernels sum terms of a segment in any order by merge(), then finish() it; where
-// the same terms of neighbouring segments are adjacent in memory they say so.
+// Element kernels compute element i by value(i) and write it by put(i, value). Elements do not depend on each other, so
+// that the result may take the place of an operand of the same size, and a thread may compute several before it writes
+// the first: their reads are then on the way at once. Gradients of windows gather, so that nothing is added atomically
+// and each element is written once. Reduction kernels sum terms of a segment in any order by merge(), then finish() it;
+// where the same terms of neighbouring segments are adjacent in memory they say so.
 //
-// T is what activations and their gradients are kept in; all is computed, and parameters are kept, in f32.
+// T is what activations and their gradients are kept in; all is computed, and parameters are kept, in f32. Index is
+// what elements are counted in: 32 bits where that suffices, since GPUs divide them so much faster.
 #pragma once
 
 #include <algorithm>
@@ -17,6 +19,7 @@
 #include <utility>
 #include <variant>
 
+#include "core/divisor.h"
 #include "core/host_device.h"
 #include "core/narrow.h"
 #include "optimizers/optimizers.h"
@@ -32,7 +35,8 @@ struct Relu {
   const T* x;
   T* y;
 
-  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const { y[i] = x[i] > 0.0f ? x[i] : T(0.0f); }
+  TRIPHASE_HOST_DEVICE float value(int64_t i) const { return x[i] > 0.0f ? x[i] : T(0.0f); }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { y[i] = value; }
 };
 
 // dx = dy where y > 0, else 0
@@ -42,7 +46,8 @@ struct ReluBackward {
   const T* y;
   T* dx;
 
-  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const { dx[i] = y[i] > 0.0f ? dy[i] : T(0.0f); }
+  TRIPHASE_HOST_DEVICE float value(int64_t i) const { return y[i] > 0.0f ? dy[i] : T(0.0f); }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { dx[i] = value; }
 };
 
 // y = a + b
@@ -52,7 +57,8 @@ struct Add {
   const T* b;
   T* y;
 
-  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const { y[i] = a[i] + b[i]; }
+  TRIPHASE_HOST_DEVICE float value(int64_t i) const { return a[i] + b[i]; }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { y[i] = value; }
 };
 
 // y = x + bias[c], and relu where asked.   x, y: [N, channels, inner...]
@@ -61,20 +67,23 @@ struct AddBias {
   const T* x;
   const T* bias;
   T* y;
-  int64_t channels, inner;
+  Divisor channels, inner;
   bool relu;
 
-  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
+  template <class Index>
+  TRIPHASE_HOST_DEVICE float value(Index i) const {
     const float sum = x[i] + bias[i / inner % channels];
-    y[i] = relu && !(sum > 0) ? 0.0f : sum;
+    return relu && !(sum > 0) ? 0.0f : sum;
   }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { y[i] = value; }
 };
 
 // Where element `index` of a row-major [N, channels, inner] lies as [N, inner, channels]. With the two exchanged it is
 // the way back.
-TRIPHASE_HOST_DEVICE inline int64_t channels_last(int64_t index, int64_t channels, int64_t inner) {
-  const int64_t n = index / inner / channels;
-  return (n * inner + index % inner) * channels + index / inner % channels;
+template <class Index, class Size>
+TRIPHASE_HOST_DEVICE Index channels_last(Index index, const Size& channels, const Size& inner) {
+  const Index row = index / inner;
+  return (row / channels * inner + index % inner) * channels + row % channels;
 }
 
 // y = x in the other order of channels.   x: [N, inner, channels]  y: [N, channels, inner]
@@ -82,76 +91,101 @@ template <class T>
 struct Transpose {
   const T* x;
   T* y;
-  int64_t channels, inner;
+  Divisor channels, inner;
 
-  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const { y[i] = x[channels_last(i, channels, inner)]; }
+  template <class Index>
+  TRIPHASE_HOST_DEVICE float value(Index i) const {
+    return x[channels_last(i, channels, inner)];
+  }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { y[i] = value; }
 };
 
 // A window that slides over planes of `inner` channels side by side.   x: [planes, in[0], in[1], inner]  y: [planes,
 // out[0], out[1], inner]
 struct Pooling {
-  int64_t in[2], out[2], kernel[2], stride[2], padding[2];
-  int64_t inner;
+  Divisor in[2], out[2];
+  int64_t kernel[2];
+  Divisor stride[2];
+  int64_t padding[2];
+  Divisor inner;
 
+  template <class Index>
   struct Range {
-    int64_t begin, end;
+    Index begin, end;
   };
   // The taps of output o along dimension d that lie within x.
-  TRIPHASE_HOST_DEVICE Range taps(int d, int64_t o) const {
-    const int64_t first = o * stride[d] - padding[d];
-    return {first < 0 ? -first : 0, kernel[d] < in[d] - first ? kernel[d] : in[d] - first};
+  template <class Index>
+  TRIPHASE_HOST_DEVICE Range<Index> taps(int d, Index o) const {
+    const auto first = static_cast<Index>(o * stride[d] - padding[d]);
+    const auto behind = static_cast<Index>(in[d] - first);
+    return {first < 0 ? -first : 0, kernel[d] < behind ? static_cast<Index>(kernel[d]) : behind};
   }
   // The outputs whose window holds input i along dimension d.
-  TRIPHASE_HOST_DEVICE Range windows(int d, int64_t i) const {
-    const int64_t last = (i + padding[d]) / stride[d];
-    const int64_t before = i + padding[d] - kernel[d];  // the last start of a window that ends before i
-    return {before < 0 ? 0 : before / stride[d] + 1, last < out[d] ? last + 1 : out[d]};
+  template <class Index>
+  TRIPHASE_HOST_DEVICE Range<Index> windows(int d, Index i) const {
+    const auto position = static_cast<Index>(i + padding[d]);
+    const auto before = static_cast<Index>(position - kernel[d]);  // the last start of a window that ends before i
+    const Index last = position / stride[d];
+    const auto end = static_cast<Index>(out[d]);
+    return {before < 0 ? 0 : before / stride[d] + 1, last < end ? last + 1 : end};
   }
 
   // Where element i of planes of so many rows and columns is.
+  template <class Index>
   struct Place {
-    int64_t plane, row, column, channel;
+    Index plane, row, column, channel;
   };
-  TRIPHASE_HOST_DEVICE Place place(int64_t i, const int64_t (&size)[2]) const {
-    const int64_t at = i / inner;
-    return {at / size[1] / size[0], at / size[1] % size[0], at % size[1], i % inner};
+  template <class Index>
+  TRIPHASE_HOST_DEVICE Place<Index> place(Index i, const Divisor (&size)[2]) const {
+    const Index at = i / inner;
+    const Index line = at / size[1];
+    return {line / size[0], line % size[0], at % size[1], i % inner};
+  }
+  // And the way back, to an element of what may be larger.
+  TRIPHASE_HOST_DEVICE int64_t index(int64_t plane, int64_t row, int64_t column, int64_t channel,
+                                     const Divisor (&size)[2]) const {
+    return ((plane * size[0] + row) * size[1] + column) * inner + channel;
   }
 
   // Calls f(element of x, its tap, row-major in the window) for every tap of y's element i that lies within x, in
   // order.
-  template <class F>
-  TRIPHASE_HOST_DEVICE void for_each_tap(int64_t i, F f) const {
-    const Place y = place(i, out);
-    const Range rows = taps(0, y.row);
-    const Range columns = taps(1, y.column);
-    for (int64_t r = rows.begin; r < rows.end; ++r) {
-      for (int64_t c = columns.begin; c < columns.end; ++c) {
+  template <class Index, class F>
+  TRIPHASE_HOST_DEVICE void for_each_tap(Index i, F f) const {
+    const Place<Index> y = place(i, out);
+    const Range<Index> rows = taps(0, y.row);
+    const Range<Index> columns = taps(1, y.column);
+    for (Index r = rows.begin; r < rows.end; ++r) {
+      for (Index c = columns.begin; c < columns.end; ++c) {
         const int64_t row = y.row * stride[0] - padding[0] + r;
         const int64_t column = y.column * stride[1] - padding[1] + c;
-        f(((y.plane * in[0] + row) * in[1] + column) * inner + y.channel, r * kernel[1] + c);
+        f(index(y.plane, row, column, y.channel, in), r * kernel[1] + c);
       }
     }
   }
   // Calls f(element of y, the tap) for every window that holds x's element i, and the tap that it is there.
-  template <class F>
-  TRIPHASE_HOST_DEVICE void for_each_window(int64_t i, F f) const {
-    const Place x = place(i, in);
-    const Range rows = windows(0, x.row);
-    const Range columns = windows(1, x.column);
-    for (int64_t r = rows.begin; r < rows.end; ++r) {
-      for (int64_t c = columns.begin; c < columns.end; ++c) {
-        f(((x.plane * out[0] + r) * out[1] + c) * inner + x.channel,
-          (x.row + padding[0] - r * stride[0]) * kernel[1] + x.column + padding[1] - c * stride[1]);
+  template <class Index, class F>
+  TRIPHASE_HOST_DEVICE void for_each_window(Index i, F f) const {
+    const Place<Index> x = place(i, in);
+    const Range<Index> rows = windows(0, x.row);
+    const Range<Index> columns = windows(1, x.column);
+    for (Index r = rows.begin; r < rows.end; ++r) {
+      for (Index c = columns.begin; c < columns.end; ++c) {
+        const int64_t row = x.row + padding[0] - r * stride[0];
+        const int64_t column = x.column + padding[1] - c * stride[1];
+        f(index(x.plane, r, c, x.channel, out), row * kernel[1] + column);
       }
     }
   }
   // How many taps of y's element i lie within x.
-  TRIPHASE_HOST_DEVICE int64_t taps_within(int64_t i) const {
-    const Place y = place(i, out);
-    const Range rows = taps(0, y.row);
-    const Range columns = taps(1, y.column);
+  template <class Index>
+  TRIPHASE_HOST_DEVICE Index taps_within(Index i) const {
+    const Place<Index> y = place(i, out);
+    const Range<Index> rows = taps(0, y.row);
+    const Range<Index> columns = taps(1, y.column);
     return (rows.end - rows.begin) * (columns.end - columns.begin);
   }
+  // The largest number that a place along a dimension leads to.
+  int64_t most() const { return std::max(in[0] + 2 * padding[0] + kernel[0], in[1] + 2 * padding[1] + kernel[1]); }
 };
 
 // y = the largest of a window's taps within x, tap = the first of equals, row-major in the window.
@@ -162,16 +196,21 @@ struct MaxPool {
   T* y;
   Tap* tap;
 
-  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
-    float best = 0;
-    int64_t best_tap = -1;
+  struct Largest {
+    float x;
+    int64_t tap;
+  };
+  template <class Index>
+  TRIPHASE_HOST_DEVICE Largest value(Index i) const {
+    Largest best{0, -1};
     pool.for_each_tap(i, [&](int64_t from, int64_t own) {
-      if (best_tap >= 0 && !(x[from] > best)) return;
-      best = x[from];
-      best_tap = own;
+      if (best.tap < 0 || x[from] > best.x) best = {x[from], own};
     });
-    y[i] = best;
-    tap[i] = static_cast<Tap>(best_tap);
+    return best;
+  }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, const Largest& best) const {
+    y[i] = best.x;
+    tap[i] = static_cast<Tap>(best.tap);
   }
 };
 
@@ -183,13 +222,15 @@ struct MaxPoolBackward {
   const Tap* tap;
   T* dx;
 
-  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
+  template <class Index>
+  TRIPHASE_HOST_DEVICE float value(Index i) const {
     float sum = 0;
     pool.for_each_window(i, [&](int64_t from, int64_t own) {
       if (static_cast<int64_t>(tap[from]) == own) sum += dy[from];
     });
-    dx[i] = sum;
+    return sum;
   }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { dx[i] = value; }
 };
 
 // y = the sum of a window's taps within x over their number, or over the kernel's area where padding counts.
@@ -200,15 +241,18 @@ struct AveragePool {
   const T* x;
   T* y;
 
-  TRIPHASE_HOST_DEVICE static float count(const Pooling& pool, bool count_padding, int64_t i) {
+  template <class Index>
+  TRIPHASE_HOST_DEVICE static float count(const Pooling& pool, bool count_padding, Index i) {
     return static_cast<float>(count_padding ? pool.kernel[0] * pool.kernel[1] : pool.taps_within(i));
   }
 
-  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
+  template <class Index>
+  TRIPHASE_HOST_DEVICE float value(Index i) const {
     float sum = 0;
     pool.for_each_tap(i, [&](int64_t from, int64_t) { sum += x[from]; });
-    y[i] = sum / count(pool, count_padding, i);
+    return sum / count(pool, count_padding, i);
   }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { y[i] = value; }
 };
 
 // dx = the sum over the windows that hold it of dy over their number.
@@ -219,12 +263,14 @@ struct AveragePoolBackward {
   const T* dy;
   T* dx;
 
-  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
+  template <class Index>
+  TRIPHASE_HOST_DEVICE float value(Index i) const {
     float sum = 0;
     pool.for_each_window(
         i, [&](int64_t from, int64_t) { sum += dy[from] / AveragePool<T>::count(pool, count_padding, from); });
-    dx[i] = sum;
+    return sum;
   }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { dx[i] = value; }
 };
 
 // y = (x - mean) / sqrt(variance + epsilon) gamma + beta, each by channel.   x, y: [N, channels, inner]
@@ -236,13 +282,15 @@ struct Normalise {
   const float* mean;
   const float* variance;
   T* y;
-  int64_t channels, inner;
+  Divisor channels, inner;
   float epsilon;
 
-  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
+  template <class Index>
+  TRIPHASE_HOST_DEVICE float value(Index i) const {
     const int64_t c = i / inner % channels;
-    y[i] = (x[i] - mean[c]) / std::sqrt(variance[c] + epsilon) * gamma[c] + beta[c];
+    return (x[i] - mean[c]) / std::sqrt(variance[c] + epsilon) * gamma[c] + beta[c];
   }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { y[i] = value; }
 };
 
 // dx = gamma inverse (dy - dbeta / count - (x - mean) inverse dgamma / count), inverse = 1 / sqrt(variance + epsilon),
@@ -257,14 +305,16 @@ struct NormaliseBackward {
   const float* dgamma;
   const float* dbeta;
   T* dx;
-  int64_t channels, inner;
+  Divisor channels, inner;
   float epsilon, count;
 
-  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
+  template <class Index>
+  TRIPHASE_HOST_DEVICE float value(Index i) const {
     const int64_t c = i / inner % channels;
     const float inverse = 1 / std::sqrt(variance[c] + epsilon);
-    dx[i] = gamma[c] * inverse * (dy[i] - dbeta[c] / count - (x[i] - mean[c]) * inverse * (dgamma[c] / count));
+    return gamma[c] * inverse * (dy[i] - dbeta[c] / count - (x[i] - mean[c]) * inverse * (dgamma[c] / count));
   }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { dx[i] = value; }
 };
 
 // running = keep running + take current
@@ -273,7 +323,8 @@ struct Blend {
   const float* current;
   float keep, take;
 
-  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const { running[i] = keep * running[i] + take * current[i]; }
+  TRIPHASE_HOST_DEVICE float value(int64_t i) const { return keep * running[i] + take * current[i]; }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { running[i] = value; }
 };
 
 // What softmax needs of a row: its largest x, and the sum of exp(x - largest).
@@ -287,12 +338,14 @@ struct Probabilities {
   const T* x;
   const Exponentials* rows;
   T* probabilities;
-  int64_t classes;
+  Divisor classes;
 
-  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
+  template <class Index>
+  TRIPHASE_HOST_DEVICE float value(Index i) const {
     const Exponentials& row = rows[i / classes];
-    probabilities[i] = std::exp(x[i] - row.largest) / row.sum;
+    return std::exp(x[i] - row.largest) / row.sum;
   }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { probabilities[i] = value; }
 };
 
 // dx = (probabilities - onehot(target)) scale
@@ -301,12 +354,14 @@ struct SoftmaxCrossEntropyBackward {
   const T* probabilities;
   const int32_t* target;
   T* dx;
-  int64_t classes;
+  Divisor classes;
   float scale;
 
-  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
-    dx[i] = (probabilities[i] - (i % classes == target[i / classes] ? 1.0f : 0.0f)) * scale;
+  template <class Index>
+  TRIPHASE_HOST_DEVICE float value(Index i) const {
+    return (probabilities[i] - (i % classes == target[i / classes] ? 1.0f : 0.0f)) * scale;
   }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { dx[i] = value; }
 };
 
 // y = x scale
@@ -316,7 +371,8 @@ struct Scale {
   T* y;
   float scale;
 
-  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const { y[i] = x[i] * scale; }
+  TRIPHASE_HOST_DEVICE float value(int64_t i) const { return x[i] * scale; }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { y[i] = value; }
 };
 
 // copy = x
@@ -325,11 +381,12 @@ struct Convert {
   const float* x;
   T* copy;
 
-  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const { copy[i] = x[i]; }
+  TRIPHASE_HOST_DEVICE float value(int64_t i) const { return x[i]; }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { copy[i] = value; }
 };
 
 // One step of an optimizer on several parameters at once, as if their elements lay in a row; T is what their gradients
-// are kept in.
+// are kept in. Reads by value(), computes by put(): arithmetic in between would wait for each element's operands.
 template <class Rule, class T>
 struct Update {
   static constexpr int kMostParts = 32;
@@ -345,23 +402,45 @@ struct Update {
   int count;
   Part parts[kMostParts];
 
-  TRIPHASE_HOST_DEVICE void operator()(int64_t i) const {
+  struct Place {
+    int part;
+    int64_t element;
+  };
+  TRIPHASE_HOST_DEVICE Place place(int64_t i) const {
     int p = 0;
     while (i >= parts[p].end) ++p;
+    return {p, p > 0 ? i - parts[p - 1].end : i};
+  }
+
+  static constexpr int kScalars = static_cast<int>(std::tuple_size_v<decltype(Rule().scalars(1))>);
+  struct Operands {
+    float w, gradient;
+    float states[2];
+    float scalars[kScalars];
+  };
+  TRIPHASE_HOST_DEVICE Operands value(int64_t i) const {
+    const auto [p, element] = place(i);
     const Part& part = parts[p];
-    const int64_t element = p > 0 ? i - parts[p - 1].end : i;
-    float state[2] = {0, 0};
-    for (int s = 0; s < Rule::kStates; ++s) state[s] = part.states[s][element];
-    rule.step(part.w[element], static_cast<float>(part.gradient[element]), state, scalars);
-    for (int s = 0; s < Rule::kStates; ++s) part.states[s][element] = state[s];
-    if (part.copy != nullptr) part.copy[element] = part.w[element];
+    Operands read{part.w[element], part.gradient[element], {}, {}};
+    for (int s = 0; s < Rule::kStates; ++s) read.states[s] = part.states[s][element];
+    for (int s = 0; s < kScalars; ++s) read.scalars[s] = scalars[s];
+    return read;
+  }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, Operands read) const {
+    rule.step(read.w, read.gradient, read.states, read.scalars);
+    const auto [p, element] = place(i);
+    const Part& part = parts[p];
+    part.w[element] = read.w;
+    for (int s = 0; s < Rule::kStates; ++s) part.states[s][element] = read.states[s];
+    if (part.copy != nullptr) part.copy[element] = read.w;
   }
 };
 
 // --- Sums of many terms -------------------------------------------------------------------------
 
 // Where term t of channel c lies in an [N, channels, inner] tensor.
-TRIPHASE_HOST_DEVICE inline int64_t in_channel(int64_t c, int64_t t, int64_t channels, int64_t inner) {
+template <class Index>
+TRIPHASE_HOST_DEVICE Index in_channel(Index c, Index t, const Divisor& channels, const Divisor& inner) {
   return (t / inner * channels + c) * inner + t % inner;
 }
 
@@ -370,12 +449,15 @@ template <class T>
 struct BiasGradient {
   const T* dy;
   T* gradient;
-  int64_t channels, inner;
+  Divisor channels, inner;
 
   using Sum = float;
   bool adjacent() const { return inner == 1; }
   TRIPHASE_HOST_DEVICE static Sum nothing() { return 0; }
-  TRIPHASE_HOST_DEVICE Sum term(int64_t c, int64_t t) const { return dy[in_channel(c, t, channels, inner)]; }
+  template <class Index>
+  TRIPHASE_HOST_DEVICE Sum term(Index c, Index t) const {
+    return dy[in_channel(c, t, channels, inner)];
+  }
   TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) { return a + b; }
   TRIPHASE_HOST_DEVICE void finish(int64_t c, Sum sum) const { gradient[c] = sum; }
 };
@@ -386,14 +468,17 @@ struct Moments {
   const T* x;
   float* mean;
   float* variance;
-  int64_t channels, inner;
+  Divisor channels, inner;
 
   struct Sum {
     float count, mean, squares;  // of differences from the mean
   };
   bool adjacent() const { return inner == 1; }
   TRIPHASE_HOST_DEVICE static Sum nothing() { return {0, 0, 0}; }
-  TRIPHASE_HOST_DEVICE Sum term(int64_t c, int64_t t) const { return {1, x[in_channel(c, t, channels, inner)], 0}; }
+  template <class Index>
+  TRIPHASE_HOST_DEVICE Sum term(Index c, Index t) const {
+    return {1, x[in_channel(c, t, channels, inner)], 0};
+  }
   TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) {
     const float count = a.count + b.count;
     if (count == 0) return a;
@@ -416,7 +501,7 @@ struct NormaliseGradients {
   const float* variance;
   float* dgamma;
   float* dbeta;
-  int64_t channels, inner;
+  Divisor channels, inner;
   float epsilon;
 
   struct Sum {
@@ -424,8 +509,9 @@ struct NormaliseGradients {
   };
   bool adjacent() const { return inner == 1; }
   TRIPHASE_HOST_DEVICE static Sum nothing() { return {0, 0}; }
-  TRIPHASE_HOST_DEVICE Sum term(int64_t c, int64_t t) const {
-    const int64_t i = in_channel(c, t, channels, inner);
+  template <class Index>
+  TRIPHASE_HOST_DEVICE Sum term(Index c, Index t) const {
+    const Index i = in_channel(c, t, channels, inner);
     return {dy[i], dy[i] * (x[i] - mean[c])};
   }
   TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) { return {a.dy + b.dy, a.product + b.product}; }
@@ -491,6 +577,76 @@ struct MeanSquare {
   TRIPHASE_HOST_DEVICE void finish(int64_t, Sum sum) const { *loss = sum / static_cast<float>(count); }
 };
 
+// --- What memory can do at best -----------------------------------------------------------------
+
+// As much as a thread reads or writes at once.
+struct alignas(16) Quad {
+  float values[4];
+};
+
+// y = number
+struct Fill {
+  Quad* y;
+  float number;
+
+  TRIPHASE_HOST_DEVICE Quad value(int64_t) const { return {{number, number, number, number}}; }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, const Quad& value) const { y[i] = value; }
+};
+
+// y = x
+struct CopyQuads {
+  const Quad* x;
+  Quad* y;
+
+  TRIPHASE_HOST_DEVICE Quad value(int64_t i) const { return x[i]; }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, const Quad& value) const { y[i] = value; }
+};
+
+// y = y - scale x
+struct Subtract {
+  const Quad* x;
+  Quad* y;
+  float scale;
+
+  TRIPHASE_HOST_DEVICE Quad value(int64_t i) const {
+    Quad result = y[i];
+    const Quad more = x[i];
+    for (int n = 0; n < 4; ++n) result.values[n] -= scale * more.values[n];
+    return result;
+  }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, const Quad& value) const { y[i] = value; }
+};
+
+// Goes so many steps from *place to next[*place], and writes where it came to.   One thread.
+struct Chase {
+  const uint32_t* next;
+  uint32_t* place;
+  int64_t loads;
+
+  TRIPHASE_HOST_DEVICE uint32_t value(int64_t) const {
+    uint32_t at = *place;
+    for (int64_t i = 0; i < loads; ++i) at = next[at];
+    return at;
+  }
+  TRIPHASE_HOST_DEVICE void put(int64_t, uint32_t at) const { *place = at; }
+};
+
+// sum = of all numbers.   segments: 1  terms: quads
+struct SumOfQuads {
+  const Quad* x;
+  float* sum;
+
+  using Sum = float;
+  bool adjacent() const { return false; }
+  TRIPHASE_HOST_DEVICE static Sum nothing() { return 0; }
+  TRIPHASE_HOST_DEVICE Sum term(int64_t, int64_t t) const {
+    const Quad quad = x[t];
+    return (quad.values[0] + quad.values[1]) + (quad.values[2] + quad.values[3]);
+  }
+  TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) { return a + b; }
+  TRIPHASE_HOST_DEVICE void finish(int64_t, Sum all) const { *sum = all; }
+};
+
 // --- Few segments of many terms -----------------------------------------------------------------
 
 // A reduction's first half: segment s sums the terms [p length, (p + 1) length) of its segment s - p segments, where p
@@ -499,12 +655,14 @@ template <class Kernel>
 struct InParts {
   Kernel kernel;
   typename Kernel::Sum* parts;
-  int64_t segments, terms, length;
+  Divisor segments;
+  int64_t terms, length;
 
   using Sum = typename Kernel::Sum;
   TRIPHASE_HOST_DEVICE static Sum nothing() { return Kernel::nothing(); }
-  TRIPHASE_HOST_DEVICE Sum term(int64_t s, int64_t t) const {
-    const int64_t i = s / segments * length + t;
+  template <class Index>
+  TRIPHASE_HOST_DEVICE Sum term(Index s, Index t) const {
+    const auto i = static_cast<Index>(s / segments * length + t);
     return i < terms ? kernel.term(s % segments, i) : nothing();
   }
   TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) { return Kernel::merge(a, b); }
@@ -551,14 +709,28 @@ struct ElementKernels<T, std::variant<Rule...>> {
 };
 template <class T>
 using ElementKernelsOf = typename ElementKernels<T, Optimizer>::Kernels;
-using ElementKernel = Joined<ElementKernelsOf<float>, ElementKernelsOf<BF16>, ElementKernelsOf<F16>,
-                             std::variant<kernels::Blend>>::Kernels;
+using ElementKernel =
+    Joined<ElementKernelsOf<float>, ElementKernelsOf<BF16>, ElementKernelsOf<F16>,
+           std::variant<kernels::Blend, kernels::Fill, kernels::CopyQuads, kernels::Subtract, kernels::Chase>>::Kernels;
 
 template <class T>
 using ReductionKernelsOf =
     std::variant<kernels::BiasGradient<T>, kernels::Moments<T>, kernels::NormaliseGradients<T>,
                  kernels::SumOfExponentials<T>, kernels::CrossEntropy<T>, kernels::MeanSquare<T>>;
-using ReductionKernel = Joined<ReductionKernelsOf<float>, ReductionKernelsOf<BF16>, ReductionKernelsOf<F16>>::Kernels;
+using ReductionKernel = Joined<ReductionKernelsOf<float>, ReductionKernelsOf<BF16>, ReductionKernelsOf<F16>,
+                               std::variant<kernels::SumOfQuads>>::Kernels;
+
+// Calls f.operator()<Index>() with what a kernel over so many elements or terms may count in.
+template <class Kernel, class F>
+void with_index_type(const Kernel& kernel, int64_t count, F f) {
+  constexpr int64_t kFew = 1 << 30;  // so that a few steps of all threads beyond the end fit as well
+  if constexpr (requires { kernel.pool; }) count = std::max(count, kernel.pool.most());
+  if (count < kFew) {
+    f.template operator()<int32_t>();
+  } else {
+    f.template operator()<int64_t>();
+  }
+}
 
 // Threads of a block that reduces, on the GPU as on the host. A block sums one segment, each thread every
 // kReducers-th term, then pairs of threads; or kAdjacent segments, whose threads then read side by side.

@@ -7,6 +7,7 @@
 
 #include "backends/cuda/cuda.h"
 #include "backends/expectations.h"
+#include "measure/ceilings.h"
 #include "measure/kernel_source.h"
 #include "program/kernel.h"
 
@@ -73,6 +74,17 @@ TEST_P(Gpu, a_launched_step_and_a_replayed_one_compute_the_same) {
     const double loss = launched->read(program.loss, 0);
     EXPECT_NEAR(replayed->read(program.loss, 0), loss, tolerance(program) * std::abs(loss));
   }
+}
+
+TEST(GpuProbes, run_at_rates_above_zero) {
+  auto made = make_cuda_backend();
+  if (const auto* why = std::get_if<Unsupported>(&made)) GTEST_SKIP() << why->reason;
+  Backend& backend = *std::get<std::unique_ptr<Backend>>(made);
+  const std::vector<Ceiling> ceilings =
+      measure_ceilings(backend, 1, backend.free_bytes().value(), {.passes = 1, .seconds_per_group = 0}, {});
+  EXPECT_TRUE(Machine(ceilings, 1).complete());
+  for (const Ceiling& ceiling : ceilings) EXPECT_GT(ceiling.value, 0) << name_of(ceiling);
+  EXPECT_GT(backend.memory_bytes_per_s(1).value(), 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Small, Gpu,

@@ -48,7 +48,7 @@ void run(const Product& product, const ProductOperands& at) {
 }
 
 // As a block of the GPU sums.
-template <class Kernel>
+template <class Index, class Kernel>
 void reduce(const Kernel& kernel, int64_t segments, int64_t terms, bool adjacent) {
   using Sum = typename Kernel::Sum;
   const int threads = kReducers / (adjacent ? kAdjacent : 1);
@@ -56,7 +56,9 @@ void reduce(const Kernel& kernel, int64_t segments, int64_t terms, bool adjacent
     std::array<Sum, kReducers> sums;
     for (int t = 0; t < threads; ++t) {
       Sum& sum = sums[static_cast<size_t>(t)] = Kernel::nothing();
-      for (int64_t term = t; term < terms; term += threads) sum = Kernel::merge(sum, kernel.term(segment, term));
+      for (int64_t term = t; term < terms; term += threads) {
+        sum = Kernel::merge(sum, kernel.term(static_cast<Index>(segment), static_cast<Index>(term)));
+      }
     }
     for (int half = threads / 2; half > 0; half /= 2) {
       for (int t = 0; t < half; ++t) {
@@ -186,7 +188,9 @@ void HostDevice::launch(const ElementKernel& kernel, int64_t count) {
   ++counts_.launches;
   std::visit(
       [&](const auto& call) {
-        for (int64_t i = 0; i < count; ++i) call(i);
+        with_index(call, count, [&]<class Index>() {
+          for (int64_t i = 0; i < count; ++i) call.put(i, call.value(static_cast<Index>(i)));
+        });
       },
       kernel);
 }
@@ -197,10 +201,16 @@ void HostDevice::launch(const ReductionKernel& kernel, int64_t segments, int64_t
         reduce_in_parts(call, segments, terms, kBlocks, parts_.data(),
                         [this](const auto& each, int64_t of_segments, int64_t of_terms, bool adjacent) {
                           ++counts_.launches;
-                          reduce(each, of_segments, of_terms, adjacent);
+                          with_index(each, of_segments * of_terms,
+                                     [&]<class Index>() { reduce<Index>(each, of_segments, of_terms, adjacent); });
                         });
       },
       kernel);
+}
+
+void HostDevice::copy(std::byte* to, const std::byte* from, int64_t bytes) {
+  ++counts_.launches;
+  std::memcpy(to, from, static_cast<size_t>(bytes));
 }
 
 std::unique_ptr<Call<ProductOperands>> HostDevice::prepare(const Product& product) {

@@ -4,6 +4,7 @@
 // GPU would: nothing is allocated, written or waited for while a step runs, and memory is released.
 #pragma once
 
+#include <limits>
 #include <map>
 #include <stdexcept>
 
@@ -18,6 +19,7 @@ class HostDevice : public Device {
     bool bias_gradients = true;  // as a product's epilogue
     bool epilogues = true;       // a bias, a ReLU
     bool convolutions = true;
+    bool wide_counts = false;  // elements are counted in 64 bits, however few
     int64_t memory_bytes = int64_t{1} << 40;
   };
   // What it was asked for so far.
@@ -34,10 +36,12 @@ class HostDevice : public Device {
   std::byte* allocate(int64_t bytes) override;
   void release(std::byte* data) override;
   int64_t free_bytes() const override { return abilities_.memory_bytes - allocated_bytes_; }
+  int64_t last_cache_bytes() const override { return 64 << 10; }
   void write(std::byte* to, const void* from, int64_t bytes) override;
   void read(void* to, const std::byte* from, int64_t bytes) override;
   void launch(const ElementKernel& kernel, int64_t count) override;
   void launch(const ReductionKernel& kernel, int64_t segments, int64_t terms) override;
+  void copy(std::byte* to, const std::byte* from, int64_t bytes) override;
   std::unique_ptr<Call<ProductOperands>> prepare(const Product& product) override;
   std::unique_ptr<Call<ConvolutionOperands>> prepare(const Convolution& convolution) override;
   std::unique_ptr<Recording> record(const std::vector<Piece>& pieces, bool captured) override;
@@ -47,6 +51,12 @@ class HostDevice : public Device {
   friend class HostRecording;
   template <class Operands>
   friend class HostCall;
+
+  // Calls f.operator()<Index>().
+  template <class Kernel, class F>
+  void with_index(const Kernel& kernel, int64_t count, F f) const {
+    with_index_type(kernel, abilities_.wide_counts ? std::numeric_limits<int64_t>::max() : count, f);
+  }
 
   void refuse_within_a_piece() const {
     if (within_piece_) throw std::logic_error("a piece allocates, copies or waits");

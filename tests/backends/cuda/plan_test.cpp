@@ -62,6 +62,12 @@ TEST_P(CudaPlans, agree_with_float64_where_products_have_no_epilogues) {
   expect_verified(backend, GetParam(), Precision::kBF16);
 }
 
+TEST_P(CudaPlans, agree_with_float64_counting_in_64_bits) {
+  StandIn backend({.wide_counts = true});
+  expect_verified(backend, GetParam());
+  expect_verified(backend, GetParam(), Precision::kBF16);
+}
+
 TEST_P(CudaPlans, copies_follow_their_parameters) {
   StandIn backend;
   for (const Precision precision : {Precision::kBF16, Precision::kF16}) {
