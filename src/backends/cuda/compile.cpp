@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiling: the walk over the program, and what each kind of op becomes.
+#include <limits>
+
 #include "backends/cuda/plan.h"
 #include "core/elements.h"
 
@@ -25,7 +27,7 @@ void CudaPlan::compile(int op) {
                  [&](const MatMul& kind) { compile_product(op, kind); },
                  [&](const AddBias&) { compile_add_bias(op); },
                  [&](const BiasGradient&) { compile_bias_gradient(op); },
-                 [&](const Conv2d& kind) { compile_convolution(op, Direction::kForward, kind, in[0], in[1], out[0]); },
+                 [&](const Conv2d& kind) { compile_convolution(op, kind); },
                  [&](const Conv2dBackwardData& kind) {
                    compile_convolution(op, Direction::kBackwardData, kind.conv, out[0], in[1], in[0]);
                  },
@@ -96,81 +98,95 @@ void CudaPlan::end_elementwise(int op, TensorId over, F make) {
   });
 }
 
-template <class Operands>
-void CudaPlan::end_call(std::shared_ptr<Call<Operands>> call, std::function<Operands()> operands,
-                        const std::string& suffix, std::function<void()> then) {
-  const std::function<std::byte*()> space = scratch(call->workspace_bytes());
-  pending_.tune = [=] { call->tune(operands(), space()); };
-  pending_.implementation = [=] { return call->implementation() + suffix; };
-  end(call->implementation() + suffix, [=] {
-    call->run(operands(), space());
-    if (then) then();
-  });
-}
-
-std::pair<std::shared_ptr<Call<ProductOperands>>, bool> CudaPlan::prepare(Product product) {
+template <class Work, class Operands>
+void CudaPlan::end_call(Work work, std::function<Operands()> operands, Formulation<Operands> otherwise) {
+  std::vector<Formulation<Operands>> ways;
   try {
-    return {device_->prepare(product), true};
+    ways.push_back({device_->prepare(work), ""});
   } catch (const Unimplemented&) {
-    if (product.epilogue == Product::Epilogue::kNone) throw;
-    product.epilogue = Product::Epilogue::kNone;
-    return {device_->prepare(product), false};
+    if (work.epilogue == Epilogue::kNone) throw;
   }
+  if (work.epilogue != Epilogue::kNone) {
+    work.epilogue = Epilogue::kNone;
+    try {
+      otherwise.call = device_->prepare(work);
+      ways.push_back(std::move(otherwise));
+    } catch (const Unimplemented&) {
+      if (ways.empty()) throw;
+    }
+  }
+  if (formulation_) ways = {ways[std::min(*formulation_, ways.size() - 1)]};
+  int64_t workspace_bytes = 0;
+  for (const auto& way : ways) workspace_bytes = std::max(workspace_bytes, way.call->workspace_bytes());
+  const std::function<std::byte*()> space = scratch(workspace_bytes);
+  const auto run = [operands, space](const Formulation<Operands>& way) {
+    way.call->run(operands(), space());
+    if (way.then) way.then();
+  };
+  const auto fastest = std::make_shared<Formulation<Operands>>(ways.front());
+  pending_.choose = [this, operands, space, run, ways, fastest] {
+    double least_s = std::numeric_limits<double>::infinity();
+    for (const auto& way : ways) {
+      way.call->tune(operands(), space());
+      if (ways.size() == 1) continue;
+      run(way);
+      const double way_s = device_->least_s([&] { run(way); });
+      if (way_s < least_s) *fastest = way;
+      least_s = std::min(least_s, way_s);
+    }
+    return Chosen{fastest->call->implementation() + fastest->suffix, fastest->more_bytes};
+  };
+  end(fastest->call->implementation() + fastest->suffix, [run, fastest] { run(*fastest); });
 }
 
-// A bias, and then a ReLU, that alone read a forward product run as its epilogue; by an own kernel where it has none.
+CudaPlan::Fused CudaPlan::fused(int op) const {
+  Fused found{{op}, op_at(op).outputs[0]};
+  const auto next_is = [&](auto wanted) {
+    const int reader = op_at(op).phase == Phase::kForward ? only_reader(found.y, Phase::kForward) : -1;
+    if (reader < 0 || !std::holds_alternative<decltype(wanted)>(op_at(reader).kind)) return false;
+    found.ops.push_back(reader);
+    found.y = op_at(reader).outputs[0];
+    return true;
+  };
+  if (next_is(AddBias{})) found.bias = op_at(found.ops.back()).inputs[1];
+  found.relu = next_is(Relu{});
+  return found;
+}
+
+template <class Operands>
+CudaPlan::Formulation<Operands> CudaPlan::own_epilogue(const Fused& fused) {
+  const auto& [ops, y, bias, relu] = fused;
+  const char* name = bias == kNoTensor ? "+kernel:relu" : relu ? "+kernel:add_bias+relu" : "+kernel:add_bias";
+  const auto launch = [this, y = y, bias = bias, relu = relu] {
+    if (bias != kNoTensor) return launch_add_bias(y, bias, y, relu);
+    with_float_type(dtype(y), [&]<class T>() { device_->launch(kernels::Relu<T>{data<T>(y), data<T>(y)}, count(y)); });
+  };
+  return {nullptr, name, launch, 2 * size_in_bytes(program_.tensor(y).type)};
+}
+
 void CudaPlan::compile_product(int op, const MatMul& kind) {
   const TensorId a = op_at(op).inputs[0];
   const TensorId b = op_at(op).inputs[1];
-  std::vector<int> ops = {op};
-  TensorId y = op_at(op).outputs[0];
-  TensorId bias = kNoTensor;
-  bool relu = false;
-  const auto next_is = [&](auto wanted) {
-    const int reader = op_at(op).phase == Phase::kForward ? only_reader(y, Phase::kForward) : -1;
-    if (reader < 0 || !std::holds_alternative<decltype(wanted)>(op_at(reader).kind)) return false;
-    ops.push_back(reader);
-    y = op_at(reader).outputs[0];
-    return true;
-  };
-  if (next_is(AddBias{})) bias = op_at(ops.back()).inputs[1];
-  if (next_is(Relu{})) relu = true;
-  using Epilogue = Product::Epilogue;
+  const Fused group = fused(op);
   const Shape& a_shape = shape(a);
-  const Product product{
-      .m = shape(y)[0],
-      .n = shape(y)[1],
-      .k = kind.transpose_a ? a_shape[0] : a_shape[1],
-      .transpose_a = kind.transpose_a,
-      .transpose_b = kind.transpose_b,
-      .epilogue = bias == kNoTensor ? (relu ? Epilogue::kRelu : Epilogue::kNone)
-                                    : (relu ? Epilogue::kBiasRelu : Epilogue::kBias),
-      .precision = program_.precision,
-  };
-  begin(std::move(ops));
-  put(y);
-  for (const TensorId id : {a, b, y}) touch(id);
-  if (bias != kNoTensor) touch(bias);
-  std::function<void()> then;
-  std::string suffix;
-  const auto [call, whole] = prepare(product);
-  if (!whole) {
-    touch(y);  // read and written again
-    touch(y);
-    suffix = bias == kNoTensor ? "+kernel:relu" : relu ? "+kernel:add_bias+relu" : "+kernel:add_bias";
-    then = [=, this] {
-      if (bias != kNoTensor) return launch_add_bias(y, bias, y, relu);
-      with_float_type(dtype(y), [&]<class T>() {
-        device_->launch(kernels::Relu<T>{data<T>(y), data<T>(y)}, count(y));
-      });
-    };
-  }
-  end_call<ProductOperands>(
-      call,
-      [=, this] {
+  const Shape& y_shape = shape(group.y);
+  const Product product{.m = y_shape[0],
+                        .n = y_shape[1],
+                        .k = kind.transpose_a ? a_shape[0] : a_shape[1],
+                        .transpose_a = kind.transpose_a,
+                        .transpose_b = kind.transpose_b,
+                        .epilogue = group.epilogue(),
+                        .precision = program_.precision};
+  begin(group.ops);
+  put(group.y);
+  for (const TensorId id : {a, b, group.y}) touch(id);
+  if (group.bias != kNoTensor) touch(group.bias);
+  end_call<Product, ProductOperands>(
+      product,
+      [this, a, b, y = group.y, bias = group.bias] {
         return ProductOperands{bytes(a), bytes(b), bytes(y), bias == kNoTensor ? nullptr : bytes(bias)};
       },
-      suffix, then);
+      own_epilogue<ProductOperands>(group));
 }
 
 // With the product of the weights' gradient from the same dy, as its epilogue; else by an own kernel.
@@ -189,26 +205,22 @@ void CudaPlan::compile_bias_gradient(int op) {
     if (op_at(reader).inputs[0] != dy || op_at(reader).phase != op_at(op).phase) continue;
     const TensorId x = op_at(reader).inputs[1];
     const TensorId dw = op_at(reader).outputs[0];
-    const Product fused{.m = shape(dw)[0],
-                        .n = shape(dw)[1],
-                        .k = shape(dy)[0],
-                        .transpose_a = true,
-                        .transpose_b = product->transpose_b,
-                        .epilogue = Product::Epilogue::kBiasGradient,
-                        .precision = program_.precision};
     begin({op, reader});
     put(db);
     put(dw);
     for (const TensorId id : {dy, x, dw, db}) touch(id);
-    const auto [call, whole] = prepare(fused);
-    if (!whole) touch(dy);
-    const std::function<void()> then = whole ? std::function<void()>() : gradient;
-    end_call<ProductOperands>(
-        call,
+    end_call<Product, ProductOperands>(
+        {.m = shape(dw)[0],
+         .n = shape(dw)[1],
+         .k = shape(dy)[0],
+         .transpose_a = true,
+         .transpose_b = product->transpose_b,
+         .epilogue = Epilogue::kBiasGradient,
+         .precision = program_.precision},
         [=, this] {
           return ProductOperands{bytes(dy), bytes(x), bytes(dw), bytes(db)};
         },
-        then ? "+kernel:bias_gradient" : "", then);
+        {nullptr, "+kernel:bias_gradient", gradient, size_in_bytes(program_.tensor(dy).type)});
     return;
   }
   begin({op});
@@ -218,17 +230,32 @@ void CudaPlan::compile_bias_gradient(int op) {
   end(own(op_at(op).kind), gradient);
 }
 
+void CudaPlan::compile_convolution(int op, const Conv2d& conv) {
+  const TensorId x = op_at(op).inputs[0];
+  const TensorId w = op_at(op).inputs[1];
+  const Fused group = fused(op);
+  begin(group.ops);
+  put(group.y);
+  for (const TensorId id : {x, w, group.y}) touch(id);
+  if (group.bias != kNoTensor) touch(group.bias);
+  end_call<Convolution, ConvolutionOperands>(
+      {Convolution::Direction::kForward, conv, shape(x), shape(w), shape(group.y), program_.precision, channels_last_,
+       group.epilogue()},
+      [this, x, w, y = group.y, bias = group.bias] {
+        return ConvolutionOperands{bytes(x), bytes(w), bytes(y), bias == kNoTensor ? nullptr : bytes(bias)};
+      },
+      own_epilogue<ConvolutionOperands>(group));
+}
+
 void CudaPlan::compile_convolution(int op, Convolution::Direction direction, const Conv2d& conv, TensorId x, TensorId w,
                                    TensorId y) {
   begin({op});
   put(op_at(op).outputs[0]);
   for (const TensorId id : {x, w, y}) touch(id);
-  end_call<ConvolutionOperands>(
-      device_->prepare(Convolution{direction, conv, shape(x), shape(w), shape(y), program_.precision, channels_last_}),
-      [=, this] {
+  end_call<Convolution, ConvolutionOperands>(
+      {direction, conv, shape(x), shape(w), shape(y), program_.precision, channels_last_}, [=, this] {
         return ConvolutionOperands{bytes(x), bytes(w), bytes(y)};
-      },
-      "", nullptr);
+      });
 }
 
 void CudaPlan::compile_add_bias(int op) {

@@ -74,22 +74,22 @@ Key key_of(const Product& product) {
 
 cublasLtEpilogue_t epilogue_of(const Product& product) {
   switch (product.epilogue) {
-    case Product::Epilogue::kNone:
+    case Epilogue::kNone:
       return CUBLASLT_EPILOGUE_DEFAULT;
-    case Product::Epilogue::kRelu:
+    case Epilogue::kRelu:
       return CUBLASLT_EPILOGUE_RELU;
-    case Product::Epilogue::kBias:
+    case Epilogue::kBias:
       return CUBLASLT_EPILOGUE_BIAS;
-    case Product::Epilogue::kBiasRelu:
+    case Epilogue::kBiasRelu:
       return CUBLASLT_EPILOGUE_RELU_BIAS;
-    case Product::Epilogue::kBiasGradient:
+    case Epilogue::kBiasGradient:
       return CUBLASLT_EPILOGUE_BGRADB;
   }
   return CUBLASLT_EPILOGUE_DEFAULT;
 }
 
 bool has_bias(const Product& product) {
-  return product.epilogue != Product::Epilogue::kNone && product.epilogue != Product::Epilogue::kRelu;
+  return adds_bias(product.epilogue) || product.epilogue == Epilogue::kBiasGradient;
 }
 
 // "a product of 64x10x128 (m, n, k) in f32 with a transposed and a bias gradient"
@@ -99,13 +99,9 @@ std::string words_for(const Product& product) {
   std::vector<std::string> parts;
   if (product.transpose_a) parts.push_back("a transposed");
   if (product.transpose_b) parts.push_back("b transposed");
-  if (product.epilogue == Product::Epilogue::kBias || product.epilogue == Product::Epilogue::kBiasRelu) {
-    parts.push_back("a bias");
-  }
-  if (product.epilogue == Product::Epilogue::kRelu || product.epilogue == Product::Epilogue::kBiasRelu) {
-    parts.push_back("a ReLU");
-  }
-  if (product.epilogue == Product::Epilogue::kBiasGradient) parts.push_back("a bias gradient");
+  if (adds_bias(product.epilogue)) parts.push_back("a bias");
+  if (does_relu(product.epilogue)) parts.push_back("a ReLU");
+  if (product.epilogue == Epilogue::kBiasGradient) parts.push_back("a bias gradient");
   for (size_t i = 0; i < parts.size(); ++i) words += (i == 0 ? " with " : " and ") + parts[i];
   return words;
 }

@@ -29,9 +29,10 @@ class CudaBackend : public Backend {
             {"cudnn", info->cudnn}};
   }
 
-  std::variant<std::unique_ptr<Plan>, Unsupported> compile(const StepProgram& program, const CompileOptions&) override {
+  std::variant<std::unique_ptr<Plan>, Unsupported> compile(const StepProgram& program,
+                                                           const CompileOptions& options) override {
     try {
-      return std::make_unique<cuda::CudaPlan>(program, device_);
+      return std::make_unique<cuda::CudaPlan>(program, device_, options.formulation);
     } catch (const Unimplemented& what) {
       return Unsupported{std::string("CUDA backend: no way to run ") + what.what()};
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A convolution is a graph of one node; cuDNN's heuristics list engines for it, best first, of which the first that
-// compute as asked, fit the workspace and build are kept as plans.
+// A convolution is a graph of one node, and more for its bias and ReLU; cuDNN's heuristics list engines for it, best
+// first, of which the first that compute as asked, fit the workspace and build are kept as plans.
 //
 // By cuDNN's frontend: headers that find all of cuDNN's functions through one handle. What they want of CUDA's runtime
 // they look for in libcudart.so, which need not be there, as this program has the runtime within. So nothing is called
@@ -122,15 +122,16 @@ const char* name_of(Convolution::Direction direction) {
 std::string describe(const Convolution& convolution) {
   return std::string("conv2d ") + name_of(convolution.direction) + " in " +
          std::string(to_string(convolution.precision)) + " with x " + to_string(convolution.x) + ", w " +
-         to_string(convolution.w) + ", y " + to_string(convolution.y);
+         to_string(convolution.w) + ", y " + to_string(convolution.y) +
+         (adds_bias(convolution.epilogue) ? ", a bias" : "") + (does_relu(convolution.epilogue) ? ", a ReLU" : "");
 }
 
 // --- The graph of a convolution -----------------------------------------------------------------
 
 using Tensor = std::shared_ptr<fe::graph::Tensor_attributes>;
 
-// Every graph has these three, and is given their addresses in this order.
-enum Uid : int64_t { kX = 1, kW, kY };
+// Every graph has the first three, and is given their addresses in this order.
+enum Uid : int64_t { kX = 1, kW, kY, kBias };
 
 std::vector<int64_t> strides_of(const Shape& shape, bool channels_last) {
   const int64_t area = shape[2] * shape[3];
@@ -157,7 +158,7 @@ Attributes attributes(const Window& window) {
 // Groups go without saying: w has C / groups input channels.
 void build(fe::graph::Graph& graph, const Convolution& convolution) {
   using namespace fe::graph;
-  const auto& [direction, conv, x, w, y, precision, channels_last] = convolution;
+  const auto& [direction, conv, x, w, y, precision, channels_last, epilogue] = convolution;
   const auto strides = [last = channels_last](const Shape& shape) { return strides_of(shape, last); };
   const auto input = [&](Uid uid, const Shape& shape) {
     return graph.tensor(Tensor_attributes().set_uid(uid).set_dim(shape).set_stride(strides(shape)));
@@ -173,7 +174,14 @@ void build(fe::graph::Graph& graph, const Convolution& convolution) {
     case Convolution::Direction::kForward: {
       const Tensor from_x = input(kX, x);
       const Tensor from_w = input(kW, w);
-      set_output(graph.conv_fprop(from_x, from_w, attributes<Conv_fprop_attributes>(conv.window)), kY, y);
+      Tensor result = graph.conv_fprop(from_x, from_w, attributes<Conv_fprop_attributes>(conv.window));
+      const auto then = [&](fe::PointwiseMode_t mode, auto... more) {
+        result->set_dim(y).set_stride(strides(y)).set_data_type(fe::DataType_t::FLOAT);  // in between, in f32
+        result = graph.pointwise(result, more..., Pointwise_attributes().set_mode(mode));
+      };
+      if (adds_bias(epilogue)) then(fe::PointwiseMode_t::ADD, input(kBias, {1, y[1], 1, 1}));
+      if (does_relu(epilogue)) then(fe::PointwiseMode_t::RELU_FWD);
+      set_output(result, kY, y);
       break;
     }
     case Convolution::Direction::kBackwardData: {
@@ -214,7 +222,7 @@ struct Cudnn::Session {
 class Cudnn::Prepared : public Call<ConvolutionOperands> {
  public:
   Prepared(std::shared_ptr<const Session> session, const Convolution& convolution)
-      : session_(std::move(session)), what_(describe(convolution)) {
+      : session_(std::move(session)), what_(describe(convolution)), has_bias_(adds_bias(convolution.epilogue)) {
     build(graph_, convolution);
     check(graph_.validate(), "Graph::validate", what_);
     check(graph_.build_operation_graph(session_->handle), "Graph::build_operation_graph", what_);
@@ -310,13 +318,15 @@ class Cudnn::Prepared : public Call<ConvolutionOperands> {
   }
 
   void run(const Plan& plan, const ConvolutionOperands& operands, std::byte* workspace) const {
-    void* addresses[] = {operands.x, operands.w, operands.y};  // by Uid
-    check(graph_.execute_plan_at_index(session_->handle, addresses, 3, workspace, plan.index),
+    void* addresses[] = {operands.x, operands.w, operands.y, operands.bias};  // by Uid
+    const int count = has_bias_ ? 4 : 3;
+    check(graph_.execute_plan_at_index(session_->handle, addresses, count, workspace, plan.index),
           "Graph::execute_plan_at_index");
   }
 
   std::shared_ptr<const Session> session_;
   std::string what_;
+  bool has_bias_;
   fe::graph::Graph graph_;
   std::vector<Plan> plans_;
 };

@@ -20,16 +20,21 @@
 
 namespace triphase::cuda {
 
+// What a library's call does beside its sum. A bias is by column of a product, by channel of a convolution.
+enum class Epilogue {
+  kNone,
+  kRelu,
+  kBias,
+  kBiasRelu,      // y = relu(y + bias)
+  kBiasGradient,  // of a product: bias[m] = sum over k of op(a)[m, k]: with a = dyᵀ, the gradient of the bias
+};
+
+constexpr bool adds_bias(Epilogue epilogue) { return epilogue == Epilogue::kBias || epilogue == Epilogue::kBiasRelu; }
+constexpr bool does_relu(Epilogue epilogue) { return epilogue == Epilogue::kRelu || epilogue == Epilogue::kBiasRelu; }
+
 // y = op(a) op(b), then as the epilogue says; all row-major, as MatMul's operands.
 // a: [m, k], or [k, m] transposed   b: [k, n], or [n, k] transposed   y: [m, n]
 struct Product {
-  enum class Epilogue {
-    kNone,
-    kRelu,
-    kBias,          // y += bias[n]
-    kBiasRelu,      // y = relu(y + bias[n])
-    kBiasGradient,  // bias[m] = sum over k of op(a)[m, k]: with a = dyᵀ, the gradient of the bias
-  };
   int64_t m = 0, n = 0, k = 0;
   bool transpose_a = false;
   bool transpose_b = false;
@@ -44,10 +49,12 @@ struct Convolution {
   Conv2d conv;
   Shape x, w, y;
   Precision precision = Precision::kF32;
-  bool channels_last = false;  // all three lie as NHWC, weights as [K, R, S, C]
+  bool channels_last = false;           // all three lie as NHWC, weights as [K, R, S, C]
+  Epilogue epilogue = Epilogue::kNone;  // of the forward one
 };
 
-// Where a call finds its operands. A product's are a, b, y and bias; a convolution's x, w and y, whichever is written.
+// Where a call finds its operands. A product's are a, b, y and bias; a convolution's x, w, y, whichever is written, and
+// bias.
 struct ProductOperands {
   const std::byte* a = nullptr;
   const std::byte* b = nullptr;
@@ -58,6 +65,7 @@ struct ConvolutionOperands {
   std::byte* x = nullptr;
   std::byte* w = nullptr;
   std::byte* y = nullptr;
+  std::byte* bias = nullptr;
 };
 
 // A library's call, made ready before there is memory for its operands.
@@ -112,6 +120,9 @@ class Device {
   // `captured`: one graph of everything, so that launching costs nothing between the pieces; otherwise launched one by
   // one as it runs.
   virtual std::unique_ptr<Recording> record(const std::vector<Piece>& pieces, bool captured) = 0;
+
+  // The least time of a few runs of what `launches`, recorded, in seconds. It must have run before.
+  virtual double least_s(const Piece& launches) = 0;
 
   // Calls `launches`; a profiler finds what that launches under this name.
   virtual void run_named(const std::string& /*name*/, const Piece& launches) { launches(); }

@@ -31,9 +31,10 @@ void in_parallel(int64_t count, F f) {
 
 }  // namespace
 
-CudaPlan::CudaPlan(const StepProgram& program, std::shared_ptr<Device> device)
+CudaPlan::CudaPlan(const StepProgram& program, std::shared_ptr<Device> device, std::optional<size_t> formulation)
     : GroupedPlan(program),
       device_(std::move(device)),
+      formulation_(formulation),
       channels_last_(program.precision != Precision::kF32),
       storage_of_(program.tensors.size(), -1),
       group_of_op_(program.ops.size(), -1) {
@@ -78,9 +79,12 @@ void CudaPlan::allocate(uint64_t seed) {
   next_step();
   for (int g = 0; g < group_index(); ++g) {
     const Pending& group = compiled_[static_cast<size_t>(g)];
-    if (group.tune) group.tune();
+    if (group.choose) {
+      const Chosen chosen = group.choose();
+      set_implementation(static_cast<size_t>(g), chosen.implementation);
+      add_traffic(static_cast<size_t>(g), chosen.more_bytes);
+    }
     device_->run_named(group_name(g), [&] { run(g); });
-    if (group.implementation) set_implementation(static_cast<size_t>(g), group.implementation());
   }
   restore();
 }

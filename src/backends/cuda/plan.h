@@ -19,8 +19,8 @@ namespace triphase::cuda {
 
 class CudaPlan : public GroupedPlan {
  public:
-  // Throws Unimplemented for what the device has no way to run.
-  CudaPlan(const StepProgram& program, std::shared_ptr<Device> device);
+  // `formulation` is that of CompileOptions. Throws Unimplemented for what the device has no way to run.
+  CudaPlan(const StepProgram& program, std::shared_ptr<Device> device, std::optional<size_t> formulation = {});
   ~CudaPlan() override;
 
   MemoryPlan memory_plan() const override;
@@ -41,13 +41,38 @@ class CudaPlan : public GroupedPlan {
   void begin_step(const std::vector<double>& scalars) override;
 
  private:
+  // One way to run a group: a library's call, then own kernels for what the call leaves out.
+  template <class Operands>
+  struct Formulation {
+    std::shared_ptr<Call<Operands>> call;
+    std::string suffix;               // of the implementation's name, for the own kernels
+    std::function<void()> then = {};  // launches them
+    int64_t more_bytes = 0;           // that they move
+  };
+  struct Chosen {
+    std::string implementation;
+    int64_t more_bytes = 0;  // of traffic than was counted
+  };
   // The group that is being compiled.
   struct Pending {
     Group group;
     int64_t scratch_bytes = 0;
-    std::function<void()> tune;  // chooses among a library's algorithms, once there is memory
-    std::function<std::string()> implementation;
+    std::function<Chosen()> choose;  // among formulations, and a library's algorithms, once there is memory
   };
+
+  // A forward product or convolution with the bias, and then the ReLU, that alone read it.
+  struct Fused {
+    std::vector<int> ops;
+    TensorId y = kNoTensor;
+    TensorId bias = kNoTensor;
+    bool relu = false;
+
+    Epilogue epilogue() const {
+      if (bias == kNoTensor) return relu ? Epilogue::kRelu : Epilogue::kNone;
+      return relu ? Epilogue::kBiasRelu : Epilogue::kBias;
+    }
+  };
+  Fused fused(int op) const;
 
   // One function a kind of op, or several; `op` is its index. All are in compile.cpp.
   void compile(int op);
@@ -55,6 +80,7 @@ class CudaPlan : public GroupedPlan {
   void compile_bias_gradient(int op);
   void compile_convolution(int op, Convolution::Direction direction, const Conv2d& conv, TensorId x, TensorId w,
                            TensorId y);
+  void compile_convolution(int op, const Conv2d& conv);
   void compile_add_bias(int op);
   void compile_reshape(int op);
   kernels::Pooling pooling(const Window& window, TensorId x, TensorId y) const;
@@ -69,9 +95,10 @@ class CudaPlan : public GroupedPlan {
   void compile_mean_square(int op);
   void compile_update(int op, const Optimizer& optimizer);
   void compile_convert(int op);
-  // The product's call, and whether it does the epilogue: without it where the device has none such.
-  std::pair<std::shared_ptr<Call<ProductOperands>>, bool> prepare(Product product);
   void launch_add_bias(TensorId x, TensorId bias, TensorId y, bool relu);
+  // Its bias and ReLU by own kernels, on y in place.
+  template <class Operands>
+  Formulation<Operands> own_epilogue(const Fused& fused);
   // A group of this op alone that is one element kernel over `over`'s elements. make.operator()<T>(), T being what they
   // are kept in, is called as it is launched, when addresses are known.
   template <class F>
@@ -108,10 +135,10 @@ class CudaPlan : public GroupedPlan {
   void begin(std::vector<int> ops);
   void touch(TensorId id);  // counts an operand's planned traffic
   void end(std::string implementation, std::function<void()> run);
-  // A library's call, `then` after it.
-  template <class Operands>
-  void end_call(std::shared_ptr<Call<Operands>> call, std::function<Operands()> operands, const std::string& suffix,
-                std::function<void()> then);
+  // A library's call, of a Product or a Convolution. With an epilogue, or without one and `otherwise` after it,
+  // whichever is faster and the device has.
+  template <class Work, class Operands>
+  void end_call(Work work, std::function<Operands()> operands, Formulation<Operands> otherwise = {});
 
   void fill(bool only_replaced);
   void fill(TensorId id);
@@ -124,6 +151,7 @@ class CudaPlan : public GroupedPlan {
   void forget() const { pages_.clear(); }
 
   std::shared_ptr<Device> device_;
+  std::optional<size_t> formulation_;
   bool channels_last_;
   std::vector<int> storage_of_;  // by tensor; -1: not in memory
   std::vector<Storage> storages_;

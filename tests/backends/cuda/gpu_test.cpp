@@ -33,6 +33,13 @@ class Gpu : public testing::TestWithParam<std::tuple<NamedNetwork, Precision>> {
 
 TEST_P(Gpu, agrees_with_float64) { expect_verified(*backend, network(), precision()); }
 
+TEST_P(Gpu, agrees_with_float64_without_epilogues) {
+  const StepProgram program = program_with(Sgd{});
+  const auto plan = compiled(*backend, program, 1);
+  plan->allocate(3);
+  EXPECT_EQ(verify(program, *plan, VerifyMode::kFull, 3).failure, "");
+}
+
 TEST_P(Gpu, losses_of_ten_steps_are_the_references) {
   expect_losses_of_the_reference(*backend, network(), precision());
 }

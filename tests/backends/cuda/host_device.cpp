@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/host_device.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdlib>
@@ -24,7 +25,6 @@ double operand(const std::byte* data, Precision precision, int64_t index) {
 }
 
 void run(const Product& product, const ProductOperands& at) {
-  using Epilogue = Product::Epilogue;
   const DType dtype = dtype_of(product.precision);
   const auto a = [&](int64_t i, int64_t k) {
     return operand(at.a, product.precision, product.transpose_a ? k * product.m + i : i * product.k + k);
@@ -32,11 +32,10 @@ void run(const Product& product, const ProductOperands& at) {
   const auto b = [&](int64_t k, int64_t j) {
     return operand(at.b, product.precision, product.transpose_b ? j * product.k + k : k * product.n + j);
   };
-  const bool adds_bias = product.epilogue == Epilogue::kBias || product.epilogue == Epilogue::kBiasRelu;
-  const bool relu = product.epilogue == Epilogue::kRelu || product.epilogue == Epilogue::kBiasRelu;
+  const bool relu = does_relu(product.epilogue);
   for (int64_t i = 0; i < product.m; ++i) {
     for (int64_t j = 0; j < product.n; ++j) {
-      double sum = adds_bias ? load(at.bias, dtype, j) : 0;
+      double sum = adds_bias(product.epilogue) ? load(at.bias, dtype, j) : 0;
       for (int64_t k = 0; k < product.k; ++k) sum += a(i, k) * b(k, j);
       store(at.y, dtype, i * product.n + j, relu && !(sum > 0) ? 0 : sum);
     }
@@ -70,47 +69,76 @@ void reduce(const Kernel& kernel, int64_t segments, int64_t terms, bool adjacent
   }
 }
 
-void run(const Convolution& that, const ConvolutionOperands& at) {
+// One of a convolution's three tensors, row-major as NCHW whatever lies in memory.
+class Image {
+ public:
+  Image(const Convolution& of, const Shape& shape, std::byte* data) : of_(of), shape_(shape), data_(data) {}
+
+  void read() {
+    for (int64_t i = 0; i < element_count(shape_); ++i) values_.push_back(operand(data_, of_.precision, place(i)));
+  }
+  void clear() { values_.assign(static_cast<size_t>(element_count(shape_)), 0); }
+  void write() const {
+    for (int64_t i = 0; i < element_count(shape_); ++i) {
+      store(data_, dtype_of(of_.precision), place(i), values_[static_cast<size_t>(i)]);
+    }
+  }
+  double& at(int64_t a, int64_t b, int64_t c, int64_t d) {
+    return values_[static_cast<size_t>(((a * shape_[1] + b) * shape_[2] + c) * shape_[3] + d)];
+  }
+
+ private:
+  int64_t place(int64_t i) const {
+    return of_.channels_last ? kernels::channels_last(i, shape_[1], shape_[2] * shape_[3]) : i;
+  }
+
+  const Convolution& of_;
+  const Shape& shape_;
+  std::byte* data_;
+  std::vector<double> values_;
+};
+
+void run(const Convolution& that, const ConvolutionOperands& operands) {
   using Direction = Convolution::Direction;
-  const Window& window = that.conv.window;
-  const int64_t group_outputs = that.w[0] / that.conv.groups;
-  const Shape& result = that.direction == Direction::kForward        ? that.y
-                        : that.direction == Direction::kBackwardData ? that.x
-                                                                     : that.w;
-  const auto place = [&](const Shape& shape, int64_t i) {
-    return that.channels_last ? kernels::channels_last(i, shape[1], shape[2] * shape[3]) : i;
-  };
-  const auto in = [&](const std::byte* data, const Shape& shape, int64_t i) {
-    return operand(data, that.precision, place(shape, i));
-  };
-  std::vector<double> sums(static_cast<size_t>(element_count(result)));
-  for (int64_t y = 0; y < element_count(that.y); ++y) {
-    const int64_t column = y % that.y[3];
-    const int64_t row = y / that.y[3] % that.y[2];
-    const int64_t k = y / that.y[3] / that.y[2] % that.y[1];
-    const int64_t n = y / that.y[3] / that.y[2] / that.y[1];
-    for (int64_t tap = 0; tap < that.w[1] * that.w[2] * that.w[3]; ++tap) {
-      const int64_t c = k / group_outputs * that.w[1] + tap / that.w[3] / that.w[2];
-      const int64_t r = row * window.stride[0] - window.padding[0] + tap / that.w[3] % that.w[2] * window.dilation[0];
-      const int64_t s = column * window.stride[1] - window.padding[1] + tap % that.w[3] * window.dilation[1];
-      if (r < 0 || r >= that.x[2] || s < 0 || s >= that.x[3]) continue;
-      const int64_t x = ((n * that.x[1] + c) * that.x[2] + r) * that.x[3] + s;
-      const int64_t w = k * that.w[1] * that.w[2] * that.w[3] + tap;
-      if (that.direction == Direction::kForward) {
-        sums[static_cast<size_t>(y)] += in(at.x, that.x, x) * in(at.w, that.w, w);
-      } else if (that.direction == Direction::kBackwardData) {
-        sums[static_cast<size_t>(x)] += in(at.y, that.y, y) * in(at.w, that.w, w);
-      } else {
-        sums[static_cast<size_t>(w)] += in(at.y, that.y, y) * in(at.x, that.x, x);
+  const auto& [direction, conv, x_shape, w_shape, y_shape, precision, channels_last, epilogue] = that;
+  const Window& window = conv.window;
+  Image x(that, x_shape, operands.x);
+  Image w(that, w_shape, operands.w);
+  Image y(that, y_shape, operands.y);
+  Image& result = direction == Direction::kForward ? y : direction == Direction::kBackwardData ? x : w;
+  for (Image* image : {&x, &w, &y}) image == &result ? image->clear() : image->read();
+  for (int64_t n = 0; n < y_shape[0]; ++n) {
+    for (int64_t k = 0; k < y_shape[1]; ++k) {
+      const int64_t first_channel = k / (w_shape[0] / conv.groups) * w_shape[1];
+      for (int64_t row = 0; row < y_shape[2]; ++row) {
+        for (int64_t column = 0; column < y_shape[3]; ++column) {
+          double& of_y = y.at(n, k, row, column);
+          for (int64_t c = 0; c < w_shape[1]; ++c) {
+            for (int64_t i = 0; i < w_shape[2]; ++i) {
+              const int64_t r = row * window.stride[0] - window.padding[0] + i * window.dilation[0];
+              if (r < 0 || r >= x_shape[2]) continue;
+              for (int64_t j = 0; j < w_shape[3]; ++j) {
+                const int64_t s = column * window.stride[1] - window.padding[1] + j * window.dilation[1];
+                if (s < 0 || s >= x_shape[3]) continue;
+                double& of_x = x.at(n, first_channel + c, r, s);
+                double& of_w = w.at(k, c, i, j);
+                if (direction == Direction::kForward) {
+                  of_y += of_x * of_w;
+                } else if (direction == Direction::kBackwardData) {
+                  of_x += of_y * of_w;
+                } else {
+                  of_w += of_y * of_x;
+                }
+              }
+            }
+          }
+          if (adds_bias(epilogue)) of_y += load(operands.bias, dtype_of(precision), k);
+          if (does_relu(epilogue)) of_y = std::max(of_y, 0.0);
+        }
       }
     }
   }
-  std::byte* written = that.direction == Direction::kForward        ? at.y
-                       : that.direction == Direction::kBackwardData ? at.x
-                                                                    : at.w;
-  for (size_t i = 0; i < sums.size(); ++i) {
-    store(written, dtype_of(that.precision), place(result, static_cast<int64_t>(i)), sums[i]);
-  }
+  result.write();
 }
 
 }  // namespace
@@ -119,7 +147,10 @@ void run(const Convolution& that, const ConvolutionOperands& at) {
 template <class Operands>
 class HostCall : public Call<Operands> {
  public:
-  HostCall(HostDevice& device, std::function<void(const Operands&)> run) : device_(device), run_(std::move(run)) {}
+  HostCall(HostDevice& device, Epilogue epilogue, std::function<void(const Operands&)> run)
+      : device_(device),
+        counts_as_(epilogue != Epilogue::kNone && device.abilities_.slow_epilogues ? 3 : 1),
+        run_(std::move(run)) {}
   std::string implementation() const override { return tuned_ ? "host:tuned" : "host"; }
   int64_t workspace_bytes() const override { return kWorkspaceBytes; }
   void tune(const Operands& operands, std::byte* workspace) override {
@@ -130,11 +161,12 @@ class HostCall : public Call<Operands> {
   void run(const Operands& operands, std::byte* workspace) override {
     std::memset(workspace, 0xff, kWorkspaceBytes);
     run_(operands);
-    ++device_.counts_.calls;
+    device_.counts_.calls += counts_as_;
   }
 
  private:
   HostDevice& device_;
+  int64_t counts_as_;
   std::function<void(const Operands&)> run_;
   bool tuned_ = false;
 };
@@ -214,25 +246,34 @@ void HostDevice::copy(std::byte* to, const std::byte* from, int64_t bytes) {
 }
 
 std::unique_ptr<Call<ProductOperands>> HostDevice::prepare(const Product& product) {
-  const bool gradient = product.epilogue == Product::Epilogue::kBiasGradient;
+  const bool gradient = product.epilogue == Epilogue::kBiasGradient;
   if (gradient && !abilities_.bias_gradients) throw Unimplemented("a product with a bias gradient");
-  if (!gradient && product.epilogue != Product::Epilogue::kNone && !abilities_.epilogues) {
+  if (!gradient && product.epilogue != Epilogue::kNone && !abilities_.epilogues) {
     throw Unimplemented("a product with a bias or ReLU");
   }
-  return std::make_unique<HostCall<ProductOperands>>(*this,
+  return std::make_unique<HostCall<ProductOperands>>(*this, product.epilogue,
                                                      [product](const ProductOperands& at) { cuda::run(product, at); });
 }
 
 std::unique_ptr<Call<ConvolutionOperands>> HostDevice::prepare(const Convolution& convolution) {
   if (!abilities_.convolutions) throw Unimplemented("convolutions: there is no library for them");
+  if (convolution.epilogue != Epilogue::kNone && !abilities_.epilogues) {
+    throw Unimplemented("a convolution with a bias or ReLU");
+  }
   return std::make_unique<HostCall<ConvolutionOperands>>(
-      *this, [convolution](const ConvolutionOperands& at) { cuda::run(convolution, at); });
+      *this, convolution.epilogue, [convolution](const ConvolutionOperands& at) { cuda::run(convolution, at); });
 }
 
 std::unique_ptr<Recording> HostDevice::record(const std::vector<Piece>& pieces, bool) {
   refuse_within_a_piece();
   ++counts_.recordings;
   return std::make_unique<HostRecording>(*this, pieces);
+}
+
+double HostDevice::least_s(const Piece& launches) {
+  const Counts before = counts_;
+  launches();
+  return static_cast<double>(counts_.launches - before.launches + counts_.calls - before.calls);
 }
 
 }  // namespace triphase::cuda

@@ -16,8 +16,9 @@ class HostDevice : public Device {
  public:
   // What it can do; a test takes things away.
   struct Abilities {
-    bool bias_gradients = true;  // as a product's epilogue
-    bool epilogues = true;       // a bias, a ReLU
+    bool bias_gradients = true;   // as a product's epilogue
+    bool epilogues = true;        // a bias, a ReLU
+    bool slow_epilogues = false;  // a call with one takes as long as three
     bool convolutions = true;
     bool wide_counts = false;  // elements are counted in 64 bits, however few
     int64_t memory_bytes = int64_t{1} << 40;
@@ -45,6 +46,8 @@ class HostDevice : public Device {
   std::unique_ptr<Call<ProductOperands>> prepare(const Product& product) override;
   std::unique_ptr<Call<ConvolutionOperands>> prepare(const Convolution& convolution) override;
   std::unique_ptr<Recording> record(const std::vector<Piece>& pieces, bool captured) override;
+  // As if every launch and every call took a second.
+  double least_s(const Piece& launches) override;
   bool evict() override { return true; }
 
  private:

@@ -27,8 +27,9 @@ class StandIn : public Backend {
   explicit StandIn(HostDevice::Abilities abilities = {}) : device(std::make_shared<HostDevice>(abilities)) {}
   std::string name() const override { return "cuda"; }
   std::vector<std::pair<std::string, std::string>> versions() const override { return {}; }
-  std::variant<std::unique_ptr<Plan>, Unsupported> compile(const StepProgram& program, const CompileOptions&) override {
-    return std::make_unique<CudaPlan>(program, device);
+  std::variant<std::unique_ptr<Plan>, Unsupported> compile(const StepProgram& program,
+                                                           const CompileOptions& options) override {
+    return std::make_unique<CudaPlan>(program, device, options.formulation);
   }
 
   std::shared_ptr<HostDevice> device;
@@ -56,7 +57,7 @@ TEST_P(CudaPlans, agree_with_float64) {
   expect_verified(backend, GetParam());
 }
 
-TEST_P(CudaPlans, agree_with_float64_where_products_have_no_epilogues) {
+TEST_P(CudaPlans, agree_with_float64_where_calls_have_no_epilogues) {
   StandIn backend({.bias_gradients = false, .epilogues = false});
   expect_verified(backend, GetParam());
   expect_verified(backend, GetParam(), Precision::kBF16);
@@ -142,6 +143,52 @@ TEST(CudaPlan, biases_and_relus_run_within_products_and_small_updates_together) 
   for (const Op& op : program.ops) updates += std::holds_alternative<Update>(op.kind);
   EXPECT_EQ(plan->groups().back().ops.size(), updates);
   EXPECT_GT(updates, 3);
+}
+
+TEST(CudaPlan, biases_and_relus_run_within_convolutions) {
+  StandIn backend;
+  const StepProgram program = program_of("pool_of_relu");
+  const auto plan = compiled(backend, program);
+  plan->allocate(3);
+  const Group& first = plan->groups().front();
+  EXPECT_EQ(first.implementation, "host:tuned");
+  ASSERT_EQ(first.ops.size(), 3);
+  EXPECT_TRUE(std::holds_alternative<Conv2d>(program.ops[static_cast<size_t>(first.ops[0])].kind));
+  EXPECT_TRUE(std::holds_alternative<AddBias>(program.ops[static_cast<size_t>(first.ops[1])].kind));
+  EXPECT_TRUE(std::holds_alternative<Relu>(program.ops[static_cast<size_t>(first.ops[2])].kind));
+}
+
+// And the traffic is that of what was chosen.
+TEST(CudaPlan, an_epilogue_that_is_slower_than_own_kernels_is_not_taken) {
+  for (const char* network : {"mlp", "pool_of_relu"}) {
+    const StepProgram program = program_of(network);
+    StandIn fast;
+    StandIn slow({.slow_epilogues = true});
+    const auto with = compiled(fast, program);
+    const auto without = compiled(slow, program);
+    with->allocate(3);
+    without->allocate(3);
+    const Group& fused = with->groups().front();
+    const Group& own = without->groups().front();
+    EXPECT_EQ(own.ops, fused.ops);
+    EXPECT_EQ(fused.implementation, "host:tuned");
+    EXPECT_EQ(own.implementation, "host:tuned+kernel:add_bias+relu");
+    const TensorId y = program.ops[static_cast<size_t>(own.ops.back())].outputs[0];
+    EXPECT_EQ(own.traffic_bytes, fused.traffic_bytes + 2 * size_in_bytes(program.tensor(y).type)) << "read and written";
+  }
+}
+
+TEST(CudaPlan, each_formulation_can_be_asked_for) {
+  StandIn backend;
+  const StepProgram program = program_of("pool_of_relu");
+  std::set<std::string> names;
+  for (const size_t formulation : {size_t{0}, size_t{1}, size_t{2}}) {
+    const auto plan = compiled(backend, program, formulation);
+    plan->allocate(3);
+    names.insert(plan->groups().front().implementation);
+    EXPECT_EQ(verify(program, *plan, VerifyMode::kFull, 3).failure, "") << formulation;
+  }
+  EXPECT_THAT(names, testing::UnorderedElementsAre("host:tuned", "host:tuned+kernel:add_bias+relu"));
 }
 
 TEST(CudaPlan, copies_are_written_by_their_parameters_updates_and_gradients_of_two_types_are_updated_apart) {
@@ -236,15 +283,18 @@ TEST(CudaPlan, a_launched_step_is_a_step) {
   }
 }
 
-TEST(CudaPlan, every_library_call_is_tuned_once_at_set_up) {
-  StandIn backend;
+TEST(CudaPlan, every_library_call_is_tuned_once_at_set_up_with_and_without_its_epilogue) {
   const StepProgram program = program_of("convnet");
-  const auto plan = compiled(backend, program);
+  StandIn one_formulation;
+  const auto plan = compiled(one_formulation, program, 0);
   plan->allocate(3);
   int64_t calls = 0;
   for (const std::string& name : implementations(*plan)) calls += name.starts_with("host:tuned");
   EXPECT_GT(calls, 3);
-  EXPECT_EQ(backend.device->counts().tuned, calls);
+  EXPECT_EQ(one_formulation.device->counts().tuned, calls);
+  StandIn both;
+  compiled(both, program)->allocate(3);
+  EXPECT_GT(both.device->counts().tuned, calls);
 }
 
 // Notes under which name each group was launched.
