@@ -28,7 +28,10 @@ Json memory_bandwidth(Backend& backend, int host_threads) {
       best = {{"bytes_per_s", bytes_per_s}, {"measured_by", by}};
     }
   };
-  if (const auto look = backend.memory_bytes_per_s(threads)) offer(*look, "a quick look");
+  try {
+    if (const auto look = backend.memory_bytes_per_s(threads)) offer(*look, "a quick look");
+  } catch (const std::exception&) {  // for want of memory, say: then what is known has to do
+  }
   const auto known = read_ceilings(ceilings_path(machine_fingerprint(backend), backend.name(), threads));
   if (!known) return best;
   for (const Ceiling& ceiling : known->ceilings) {

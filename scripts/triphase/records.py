@@ -170,9 +170,9 @@ class Records:
         return self.context["triphase"].get("ceilings", {}).get(setting.backend, {})
 
     def ceilings(self, setting: Setting) -> list[dict[str, Any]]:
-        """What was measured of this backend with all its threads; empty where nothing is known."""
-        known = self.known_machine(setting)
-        return [rate for rate in known.get("rates", []) if rate["threads"] == known["threads"]]
+        """What was measured of this backend with these threads; empty where nothing is known."""
+        rates = self.known_machine(setting).get("rates", [])
+        return [rate for rate in rates if rate["threads"] == setting.threads]
 
     @property
     def machine(self) -> str:

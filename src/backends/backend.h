@@ -146,8 +146,8 @@ class Backend {
   virtual std::vector<ProbeGroup> probes(int /*threads*/) { return {}; }
   // The gauges alone.
   virtual ProbeGroup gauge(int /*threads*/) { return {}; }
-  // Bytes a second at which what is in no cache is read, measured in a few milliseconds; absent where nothing can be
-  // evicted. triphase_ceilings knows it better.
+  // Bytes a second at which what is in no cache is read, by a quick look; absent where nothing can be evicted.
+  // triphase_ceilings knows it better.
   virtual std::optional<double> memory_bytes_per_s(int /*threads*/) { return {}; }
 };
 

@@ -85,9 +85,15 @@ std::variant<std::unique_ptr<Backend>, Unsupported> make_backend(const std::stri
 
 std::vector<Case> select_cases(const Selection& selection, int threads, double time_per_case_s) {
   std::map<std::string, std::string> unsupported_backends;
+  std::map<std::string, int> threads_of;
   for (const std::string& backend : selection.backends) {
     const auto made = make_backend(backend);
-    if (const auto* why = std::get_if<Unsupported>(&made)) unsupported_backends[backend] = why->reason;
+    threads_of[backend] = threads;
+    if (const auto* why = std::get_if<Unsupported>(&made)) {
+      unsupported_backends[backend] = why->reason;
+    } else {
+      threads_of[backend] = std::get<std::unique_ptr<Backend>>(made)->computing_threads(threads);
+    }
   }
   std::map<std::string, Network> networks;
   std::vector<Case> cases;
@@ -104,8 +110,8 @@ std::vector<Case> select_cases(const Selection& selection, int threads, double t
         with_precision(lower(network, spec.batch, optimizer_named(spec.optimizer)), precision));
     for (const std::string& backend : selection.backends) {
       Case item;
-      item.id = {network.spec, network.name, network.parameters, spec.batch, spec.dtype, spec.optimizer,
-                 backend,      threads};
+      item.id = {network.spec,   network.name, network.parameters, spec.batch, spec.dtype,
+                 spec.optimizer, backend,      threads_of[backend]};
       item.network = network.fingerprint;
       const auto [known, is_new] = network_of.emplace(item.id.name(), item.network);
       if (known->second != item.network) {

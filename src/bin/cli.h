@@ -50,6 +50,8 @@ int guarded(const CLI::App& app, Body body) {
     return complain(error.what());
   } catch (const SizeOverflow& error) {
     return complain(std::string("expected smaller sizes, found ") + error.what());
+  } catch (const OutOfMemory& error) {
+    return complain(error.what());
   } catch (const std::bad_alloc&) {
     return complain("the description alone does not fit in memory; make the model or the suite smaller");
   } catch (const std::exception& error) {

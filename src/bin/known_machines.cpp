@@ -24,6 +24,7 @@ int64_t memory_bytes(const Backend& backend) { return backend.free_bytes().value
 KnownMachines::KnownMachines(const std::string& choice, const std::vector<std::string>& backends, int host_threads,
                              std::vector<std::string>& notes) {
   if (choice == "off") return;
+  bool of_another = false;
   for (const std::string& name : backends) {
     auto made = make_backend(name);
     auto* backend = std::get_if<std::unique_ptr<Backend>>(&made);
@@ -33,6 +34,10 @@ KnownMachines::KnownMachines(const std::string& choice, const std::vector<std::s
     const std::string fingerprint = machine_fingerprint(**backend);
     Entry entry{{}, choice == "auto" ? ceilings_path(fingerprint, name, threads) : choice, {}, {}};
     std::optional<KnownMachine> known = read_ceilings(entry.path);
+    if (known && choice != "auto" && known->backend != name && backends.size() > 1) {
+      of_another = true;
+      continue;
+    }
     if (!known) {
       if (choice != "auto")
         throw InputError("--ceilings", "auto, off or a file of triphase_ceilings", "'" + choice + "'");
@@ -50,6 +55,9 @@ KnownMachines::KnownMachines(const std::string& choice, const std::vector<std::s
     entry.known = std::move(*known);
     entry.gauge = Gauge::make(**backend, threads, memory_bytes(**backend) / kGaugeShare);
     entries_.emplace(name, std::move(entry));
+  }
+  if (of_another && entries_.empty()) {
+    throw InputError("--ceilings", "ceilings of one of the backends that run here", "'" + choice + "', of another");
   }
 }
 
@@ -79,16 +87,19 @@ const Json* KnownMachines::above_ceiling(const std::vector<Json>& rows) {
 std::string KnownMachines::remeasure(const std::string& backend, const Json& because) {
   Entry& entry = entries_.at(backend);
   if (!entry.remeasured.is_null()) return "";
-  auto made = make_backend(backend);
-  if (std::holds_alternative<Unsupported>(made)) return "";  // a device that was lost since
-  Backend& again_on = *std::get<std::unique_ptr<Backend>>(made);
-  const ProbeOptions quick{3, 0.05};
-  const std::vector<Ceiling> again =
-      measure_ceilings(again_on, entry.known.threads, memory_bytes(again_on) / 2, quick, {});
   const double excess = because["above_ceiling"].get<double>();
   entry.remeasured = {{"row", because["name"]}, {"of_its_ceiling", excess}, {"risen", Json::array()}};
   std::string text = because["name"].get<std::string>() + " ran at " + fixed(100 * excess, 0) + " % of its ceiling (" +
                      because["bound"].get<std::string>() + "). Ceilings measured again:";
+  std::vector<Ceiling> again;
+  try {
+    auto made = make_backend(backend);
+    if (const auto* why = std::get_if<Unsupported>(&made)) return text + " not, " + why->reason;
+    Backend& device = *std::get<std::unique_ptr<Backend>>(made);
+    again = measure_ceilings(device, entry.known.threads, memory_bytes(device) / 2, {3, 0.05}, {});
+  } catch (const std::exception& error) {  // the row stands without
+    return text + " not, " + error.what();
+  }
   for (const auto& [was, is] : raise_ceilings(entry.known.ceilings, again)) {
     entry.remeasured["risen"].push_back({{"kernel", name_of(was)}, {"from", was.value}, {"to", is.value}});
     const auto text_of = [](const Ceiling& c) { return c.latency ? duration(c.value) : si(c.value); };

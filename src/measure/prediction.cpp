@@ -141,6 +141,9 @@ constexpr double kLineBytes = 64;
 // Whether its results pass the caches by.
 bool streams(const Group& group) { return group.implementation.ends_with("_streamed"); }
 
+// Whether it is launched on a device by no library's call.
+bool is_own_kernel(const Group& group) { return group.implementation.starts_with("kernel:"); }
+
 Demand demand_of(const StepProgram& program, const Group& group, const std::vector<Access>& accesses,
                  const Machine& machine) {
   const Op& op = main_op(program, group);
@@ -162,7 +165,7 @@ Demand demand_of(const StepProgram& program, const Group& group, const std::vect
     start_s +=
         std::min(access.bytes / kLineBytes, kLinesBeforePrefetch) * *machine.latency_s("load", access.distance_bytes);
   }
-  if (!accesses.empty()) demand.latency_s = *machine.latency_s("call");
+  if (!accesses.empty()) demand.latency_s = *machine.latency_s(is_own_kernel(group) ? "fork_join" : "call");
   const auto level_s = [&](const char* level) {
     const auto found = demand.level_s.find(level);
     return found == demand.level_s.end() ? 0 : found->second;

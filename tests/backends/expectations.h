@@ -84,7 +84,11 @@ inline void expect_losses_of_the_reference(Backend& backend, const NamedNetwork&
           << named.name << " " << optimizer << " " << i;
     }
     plan->restore();
-    EXPECT_EQ(losses(*plan, program, 10), found) << "restore() begins anew";
+    const std::vector<double> again = losses(*plan, program, 10);
+    for (size_t i = 0; i < found.size(); ++i) {  // a GPU's libraries may add in any order
+      const double allowed = plan->on_host() ? 0 : tolerance(program) * std::abs(found[i]);
+      EXPECT_NEAR(again[i], found[i], allowed) << "restore() begins anew";
+    }
   }
 }
 

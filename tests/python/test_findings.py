@@ -239,7 +239,7 @@ def test_without_an_interval_the_point_decides():
 def test_several_settings_give_findings_with_their_setting_in_the_id():
     found = by_id(case_rows("OneNet", 1), case_rows("OneNet", 1, backend="cuda"))
     assert len(found) == 2 * len(CLAIMS)
-    assert found["range@cuda-f32-t2"]["setting"] == "cuda, f32, 2 threads"
+    assert found["range@cuda-f32-t2"]["setting"] == "cuda, f32"
     assert explain_invalid(list(found.values()), "findings") is None
 
 

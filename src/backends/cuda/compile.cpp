@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiling: the walk over the program, and what each kind of op becomes.
-#include <limits>
+#include <algorithm>
+#include <stdexcept>
 
 #include "backends/cuda/plan.h"
 #include "core/elements.h"
@@ -103,7 +104,7 @@ void CudaPlan::end_call(Work work, std::function<Operands()> operands, Formulati
   std::vector<Formulation<Operands>> ways;
   try {
     ways.push_back({device_->prepare(work), ""});
-  } catch (const Unimplemented&) {
+  } catch (const std::runtime_error&) {  // none, or none that the library can make
     if (work.epilogue == Epilogue::kNone) throw;
   }
   if (work.epilogue != Epilogue::kNone) {
@@ -111,7 +112,7 @@ void CudaPlan::end_call(Work work, std::function<Operands()> operands, Formulati
     try {
       otherwise.call = device_->prepare(work);
       ways.push_back(std::move(otherwise));
-    } catch (const Unimplemented&) {
+    } catch (const std::runtime_error&) {
       if (ways.empty()) throw;
     }
   }
@@ -125,14 +126,22 @@ void CudaPlan::end_call(Work work, std::function<Operands()> operands, Formulati
   };
   const auto fastest = std::make_shared<Formulation<Operands>>(ways.front());
   pending_.choose = [this, operands, space, run, ways, fastest] {
-    double least_s = std::numeric_limits<double>::infinity();
+    std::vector<Formulation<Operands>> running;
+    std::vector<Piece> pieces;
     for (const auto& way : ways) {
-      way.call->tune(operands(), space());
-      if (ways.size() == 1) continue;
-      run(way);
-      const double way_s = device_->least_s([&] { run(way); });
-      if (way_s < least_s) *fastest = way;
-      least_s = std::min(least_s, way_s);
+      try {
+        way.call->tune(operands(), space());
+        run(way);  // loads the own kernels, which cannot be done while recording
+        running.push_back(way);
+        pieces.push_back([run, way] { run(way); });
+      } catch (const VendorError&) {
+        if (&way == &ways.back() && running.empty()) throw;
+      }
+    }
+    *fastest = running.front();
+    if (running.size() > 1) {
+      const std::vector<double> each_s = device_->least_s(pieces);
+      *fastest = running[static_cast<size_t>(std::ranges::min_element(each_s) - each_s.begin())];
     }
     return Chosen{fastest->call->implementation() + fastest->suffix, fastest->more_bytes};
   };

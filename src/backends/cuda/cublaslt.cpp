@@ -188,7 +188,9 @@ class ProductCall : public Call<ProductOperands> {
 
   void tune(const ProductOperands& operands, std::byte* workspace) override {
     const auto known = library_->chosen.find(key_of(product_));
-    const Candidate best = known != library_->chosen.end() ? known->second : fastest(operands, workspace);
+    const bool fits =
+        known != library_->chosen.end() && known->second.workspace_bytes <= static_cast<size_t>(workspace_bytes());
+    const Candidate best = fits ? known->second : fastest(operands, workspace);
     candidates_ = {best};
     library_->chosen.emplace(key_of(product_), best);
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products by cuBLASLt, which is located at run time. All is f32: inputs are neither rounded to TF32 nor split into
-// shorter types. Several algorithms are asked for, and tune() keeps the one that is fastest on this device.
+// Products by cuBLASLt, which is located at run time. Inputs are rounded no further than the precision says, nor split
+// into shorter types; sums are in f32. Several algorithms are asked for, and tune() keeps the one that is fastest on
+// this device.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Convolutions by cuDNN 9, which is located as the program runs and never linked: f32 throughout, no TF32, operands
-// row-major. A build that lacks its headers has no_cudnn.cpp in the place of cudnn.cpp.
+// Convolutions by cuDNN 9, which is located as the program runs and never linked; inputs are rounded no further than
+// the precision says, and sums are in f32. A build that lacks its headers has no_cudnn.cpp in the place of cudnn.cpp.
 #pragma once
 
 #include <cuda_runtime_api.h>

@@ -121,8 +121,8 @@ class Device {
   // one as it runs.
   virtual std::unique_ptr<Recording> record(const std::vector<Piece>& pieces, bool captured) = 0;
 
-  // The least time of a few runs of what `launches`, recorded, in seconds. It must have run before.
-  virtual double least_s(const Piece& launches) = 0;
+  // Of each piece the least time of a few runs, recorded, in turns, in seconds. All must have run before.
+  virtual std::vector<double> least_s(const std::vector<Piece>& pieces) = 0;
 
   // Calls `launches`; a profiler finds what that launches under this name.
   virtual void run_named(const std::string& /*name*/, const Piece& launches) { launches(); }

@@ -31,53 +31,26 @@ using Memory = Owned<std::byte*, cudaFree>;
 
 // --- Kernels ------------------------------------------------------------------------------------
 
-// Elements that a thread has on their way at once. A window has many operands of its own.
-template <class Kernel>
-constexpr int kAtOnceOf = requires(Kernel kernel) {
-  kernel.pool;
-}
-? 1 : 4;
-
 // One copy of the arguments for all threads, where it is: an index into them must not copy them to each.
 template <class Index, class Kernel>
 __global__ void __launch_bounds__(kThreads) compute(const __grid_constant__ Kernel kernel, Index count) {
-  constexpr int kAtOnce = kAtOnceOf<Kernel>;
-  using Value = decltype(kernel.value(count));
-  const Index all_threads = static_cast<Index>(gridDim.x) * kThreads;
-  Index i = static_cast<Index>(blockIdx.x) * kThreads + static_cast<Index>(threadIdx.x);
-  for (; i + (kAtOnce - 1) * all_threads < count; i += kAtOnce * all_threads) {
-    Value values[kAtOnce];
-#pragma unroll
-    for (int n = 0; n < kAtOnce; ++n) values[n] = kernel.value(i + n * all_threads);
-#pragma unroll
-    for (int n = 0; n < kAtOnce; ++n) kernel.put(i + n * all_threads, values[n]);
-  }
-#pragma unroll 1
-  for (; i < count; i += all_threads) kernel.put(i, kernel.value(i));
+  const Index thread = static_cast<Index>(blockIdx.x) * kThreads + static_cast<Index>(threadIdx.x);
+  compute_elements(kernel, thread, static_cast<Index>(gridDim.x) * kThreads, count);
 }
 
-// A block a segment. The order of merging is fixed, and the host that stands in for a GPU has the same.
-// kTogether segments a block.
 template <int kTogether, class Index, class Kernel>
 __global__ void __launch_bounds__(kReducers)
     reduce(const __grid_constant__ Kernel kernel, Index segments, Index terms) {
-  using Sum = typename Kernel::Sum;
-  constexpr int kOfSegment = kReducers / kTogether;  // threads
-  __shared__ Sum sums[kReducers];
+  __shared__ typename Kernel::Sum sums[kReducers];
   const int thread = static_cast<int>(threadIdx.x);
-  const int turn = thread / kTogether;
-  const Index segment = static_cast<Index>(blockIdx.x) * kTogether + thread % kTogether;
-  Sum own = Kernel::nothing();
-  for (Index t = turn; segment < segments && t < terms; t += kOfSegment) {
-    own = Kernel::merge(own, kernel.term(segment, t));
-  }
-  sums[thread] = own;
+  const ReducingBlock<kTogether, Index, Kernel> block{kernel, segments, terms, static_cast<Index>(blockIdx.x), sums};
+  block.sum(thread);
   __syncthreads();
-  for (int half = kOfSegment / 2; half > 0; half /= 2) {
-    if (turn < half) sums[thread] = Kernel::merge(sums[thread], sums[thread + half * kTogether]);
+  for (int half = block.kOfSegment / 2; half > 0; half /= 2) {
+    block.merge(thread, half);
     __syncthreads();
   }
-  if (turn == 0 && segment < segments) kernel.finish(segment, sums[thread]);
+  block.finish(thread);
 }
 
 // Reads zeros; were they none, it would write, which no compiler can rule out.
@@ -249,20 +222,25 @@ class Gpu : public Device {
     return std::make_unique<GpuRecording>(stream_.get(), pieces, captured);
   }
 
-  double least_s(const Piece& launches) override {
+  std::vector<double> least_s(const std::vector<Piece>& pieces) override {
     constexpr int kRuns = 4;  // in a row, so that the events' resolution is a small part
     constexpr int kRounds = 5;
-    const std::unique_ptr<Recording> recording = record({[&] {
-                                                          for (int run = 0; run < kRuns; ++run) launches();
-                                                        }},
-                                                        /*captured=*/true);
-    double least = std::numeric_limits<double>::infinity();
+    std::vector<std::unique_ptr<Recording>> recordings;
+    for (const Piece& piece : pieces) {
+      recordings.push_back(record({[&] {
+                                    for (int run = 0; run < kRuns; ++run) piece();
+                                  }},
+                                  /*captured=*/true));
+    }
+    std::vector<double> least(pieces.size(), std::numeric_limits<double>::infinity());
     std::vector<double> stamps_s;
     for (int round = 0; round < kRounds; ++round) {
-      recording->run(stamps_s);
-      least = std::min(least, stamps_s[1] - stamps_s[0]);
+      for (size_t i = 0; i < recordings.size(); ++i) {
+        recordings[i]->run(stamps_s);
+        least[i] = std::min(least[i], (stamps_s[1] - stamps_s[0]) / kRuns);
+      }
     }
-    return least / kRuns;
+    return least;
   }
 
   // Libraries have ranges of their own: the outer one is to select by, the mark around the inner one to find it by.

@@ -23,8 +23,8 @@ struct GpuInfo {
   std::string driver, runtime, cublaslt, cudnn;
 };
 
-// The process's one: its handles take a while to make, and know what was tuned. Unsupported, with one line, where there
-// is no GPU, no driver or no cuBLASLt that would do, and after the GPU was lost.
+// The process's one: its handles take a while to make, and know which products were tuned. Unsupported, with one line,
+// where there is no GPU, no driver or no cuBLASLt that would do, and after the GPU was lost.
 std::variant<std::shared_ptr<Device>, Unsupported> the_gpu();
 std::variant<GpuInfo, Unsupported> gpu_info();
 

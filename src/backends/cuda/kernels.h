@@ -162,7 +162,8 @@ struct Pooling {
       }
     }
   }
-  // Calls f(element of y, the tap) for every window that holds x's element i, and the tap that it is there.
+  // Calls f(element of y, its row and column, the tap) for every window that holds x's element i, and the tap that it
+  // is there.
   template <class Index, class F>
   TRIPHASE_HOST_DEVICE void for_each_window(Index i, F f) const {
     const Place<Index> x = place(i, in);
@@ -172,16 +173,15 @@ struct Pooling {
       for (Index c = columns.begin; c < columns.end; ++c) {
         const int64_t row = x.row + padding[0] - r * stride[0];
         const int64_t column = x.column + padding[1] - c * stride[1];
-        f(index(x.plane, r, c, x.channel, out), row * kernel[1] + column);
+        f(index(x.plane, r, c, x.channel, out), r, c, row * kernel[1] + column);
       }
     }
   }
-  // How many taps of y's element i lie within x.
+  // How many taps lie within x of the window of y's row and column.
   template <class Index>
-  TRIPHASE_HOST_DEVICE Index taps_within(Index i) const {
-    const Place<Index> y = place(i, out);
-    const Range<Index> rows = taps(0, y.row);
-    const Range<Index> columns = taps(1, y.column);
+  TRIPHASE_HOST_DEVICE Index taps_within(Index row, Index column) const {
+    const Range<Index> rows = taps(0, row);
+    const Range<Index> columns = taps(1, column);
     return (rows.end - rows.begin) * (columns.end - columns.begin);
   }
   // The largest number that a place along a dimension leads to.
@@ -225,7 +225,7 @@ struct MaxPoolBackward {
   template <class Index>
   TRIPHASE_HOST_DEVICE float value(Index i) const {
     float sum = 0;
-    pool.for_each_window(i, [&](int64_t from, int64_t own) {
+    pool.for_each_window(i, [&](int64_t from, Index, Index, int64_t own) {
       if (static_cast<int64_t>(tap[from]) == own) sum += dy[from];
     });
     return sum;
@@ -242,15 +242,16 @@ struct AveragePool {
   T* y;
 
   template <class Index>
-  TRIPHASE_HOST_DEVICE static float count(const Pooling& pool, bool count_padding, Index i) {
-    return static_cast<float>(count_padding ? pool.kernel[0] * pool.kernel[1] : pool.taps_within(i));
+  TRIPHASE_HOST_DEVICE static float count(const Pooling& pool, bool count_padding, Index row, Index column) {
+    return static_cast<float>(count_padding ? pool.kernel[0] * pool.kernel[1] : pool.taps_within(row, column));
   }
 
   template <class Index>
   TRIPHASE_HOST_DEVICE float value(Index i) const {
     float sum = 0;
     pool.for_each_tap(i, [&](int64_t from, int64_t) { sum += x[from]; });
-    return sum / count(pool, count_padding, i);
+    const auto place = pool.place(i, pool.out);
+    return sum / count(pool, count_padding, place.row, place.column);
   }
   TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { y[i] = value; }
 };
@@ -266,8 +267,9 @@ struct AveragePoolBackward {
   template <class Index>
   TRIPHASE_HOST_DEVICE float value(Index i) const {
     float sum = 0;
-    pool.for_each_window(
-        i, [&](int64_t from, int64_t) { sum += dy[from] / AveragePool<T>::count(pool, count_padding, from); });
+    pool.for_each_window(i, [&](int64_t from, Index row, Index column, int64_t) {
+      sum += dy[from] / AveragePool<T>::count(pool, count_padding, row, column);
+    });
     return sum;
   }
   TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { dx[i] = value; }
@@ -584,22 +586,39 @@ struct alignas(16) Quad {
   float values[4];
 };
 
+// These go over `quads` quads as often as fills their number of elements or terms; rounds may overlap, since no
+// result matters.
+
 // y = number
 struct Fill {
   Quad* y;
   float number;
+  Divisor quads;
 
-  TRIPHASE_HOST_DEVICE Quad value(int64_t) const { return {{number, number, number, number}}; }
-  TRIPHASE_HOST_DEVICE void put(int64_t i, const Quad& value) const { y[i] = value; }
+  template <class Index>
+  TRIPHASE_HOST_DEVICE Quad value(Index) const {
+    return {{number, number, number, number}};
+  }
+  template <class Index>
+  TRIPHASE_HOST_DEVICE void put(Index i, const Quad& value) const {
+    y[i % quads] = value;
+  }
 };
 
 // y = x
 struct CopyQuads {
   const Quad* x;
   Quad* y;
+  Divisor quads;
 
-  TRIPHASE_HOST_DEVICE Quad value(int64_t i) const { return x[i]; }
-  TRIPHASE_HOST_DEVICE void put(int64_t i, const Quad& value) const { y[i] = value; }
+  template <class Index>
+  TRIPHASE_HOST_DEVICE Quad value(Index i) const {
+    return x[i % quads];
+  }
+  template <class Index>
+  TRIPHASE_HOST_DEVICE void put(Index i, const Quad& value) const {
+    y[i % quads] = value;
+  }
 };
 
 // y = y - scale x
@@ -607,14 +626,37 @@ struct Subtract {
   const Quad* x;
   Quad* y;
   float scale;
+  Divisor quads;
 
-  TRIPHASE_HOST_DEVICE Quad value(int64_t i) const {
-    Quad result = y[i];
-    const Quad more = x[i];
+  template <class Index>
+  TRIPHASE_HOST_DEVICE Quad value(Index i) const {
+    Quad result = y[i % quads];
+    const Quad more = x[i % quads];
     for (int n = 0; n < 4; ++n) result.values[n] -= scale * more.values[n];
     return result;
   }
-  TRIPHASE_HOST_DEVICE void put(int64_t i, const Quad& value) const { y[i] = value; }
+  template <class Index>
+  TRIPHASE_HOST_DEVICE void put(Index i, const Quad& value) const {
+    y[i % quads] = value;
+  }
+};
+
+// sum = of all numbers.   segments: 1
+struct SumOfQuads {
+  const Quad* x;
+  float* sum;
+  Divisor quads;
+
+  using Sum = float;
+  bool adjacent() const { return false; }
+  TRIPHASE_HOST_DEVICE static Sum nothing() { return 0; }
+  template <class Index>
+  TRIPHASE_HOST_DEVICE Sum term(Index, Index t) const {
+    const Quad quad = x[t % quads];
+    return (quad.values[0] + quad.values[1]) + (quad.values[2] + quad.values[3]);
+  }
+  TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) { return a + b; }
+  TRIPHASE_HOST_DEVICE void finish(int64_t, Sum all) const { *sum = all; }
 };
 
 // Goes so many steps from *place to next[*place], and writes where it came to.   One thread.
@@ -629,22 +671,6 @@ struct Chase {
     return at;
   }
   TRIPHASE_HOST_DEVICE void put(int64_t, uint32_t at) const { *place = at; }
-};
-
-// sum = of all numbers.   segments: 1  terms: quads
-struct SumOfQuads {
-  const Quad* x;
-  float* sum;
-
-  using Sum = float;
-  bool adjacent() const { return false; }
-  TRIPHASE_HOST_DEVICE static Sum nothing() { return 0; }
-  TRIPHASE_HOST_DEVICE Sum term(int64_t, int64_t t) const {
-    const Quad quad = x[t];
-    return (quad.values[0] + quad.values[1]) + (quad.values[2] + quad.values[3]);
-  }
-  TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) { return a + b; }
-  TRIPHASE_HOST_DEVICE void finish(int64_t, Sum all) const { *sum = all; }
 };
 
 // --- Few segments of many terms -----------------------------------------------------------------
@@ -720,11 +746,16 @@ using ReductionKernelsOf =
 using ReductionKernel = Joined<ReductionKernelsOf<float>, ReductionKernelsOf<BF16>, ReductionKernelsOf<F16>,
                                std::variant<kernels::SumOfQuads>>::Kernels;
 
+template <class Kernel>
+concept OverWindows = requires(const Kernel& kernel) {
+  kernel.pool;
+};
+
 // Calls f.operator()<Index>() with what a kernel over so many elements or terms may count in.
 template <class Kernel, class F>
 void with_index_type(const Kernel& kernel, int64_t count, F f) {
   constexpr int64_t kFew = 1 << 30;  // so that a few steps of all threads beyond the end fit as well
-  if constexpr (requires { kernel.pool; }) count = std::max(count, kernel.pool.most());
+  if constexpr (OverWindows<Kernel>) count = std::max(count, kernel.pool.most());
   if (count < kFew) {
     f.template operator()<int32_t>();
   } else {
@@ -732,10 +763,59 @@ void with_index_type(const Kernel& kernel, int64_t count, F f) {
   }
 }
 
-// Threads of a block that reduces, on the GPU as on the host. A block sums one segment, each thread every
-// kReducers-th term, then pairs of threads; or kAdjacent segments, whose threads then read side by side.
+// What one thread does of an element kernel: element `first`, and every `stride`-th from there. Several are on their
+// way at once, but of windows, which have many operands of their own.
+template <class Index, class Kernel>
+TRIPHASE_HOST_DEVICE void compute_elements(const Kernel& kernel, Index first, Index stride, Index count) {
+  constexpr int kAtOnce = OverWindows<Kernel> ? 1 : 4;
+  using Value = decltype(kernel.value(count));
+  Index i = first;
+  for (; i + (kAtOnce - 1) * stride < count; i += kAtOnce * stride) {
+    Value values[kAtOnce];
+    TRIPHASE_UNROLL
+    for (int n = 0; n < kAtOnce; ++n) values[n] = kernel.value(i + n * stride);
+    TRIPHASE_UNROLL
+    for (int n = 0; n < kAtOnce; ++n) kernel.put(i + n * stride, values[n]);
+  }
+  TRIPHASE_NO_UNROLL
+  for (; i < count; i += stride) kernel.put(i, kernel.value(i));
+}
+
+// Threads of a block that reduces. It sums one segment, each thread every kReducers-th term, then pairs of threads; or
+// kAdjacent segments, whose threads then read side by side.
 inline constexpr int kReducers = 256;
 inline constexpr int kAdjacent = 32;
+
+// What the threads of such a block do, in stages that all of them end before any begins the next: sum(); merge() for
+// half = kOfSegment / 2, halved until it is 1; finish(). The order of merging is fixed.
+template <int kTogether, class Index, class Kernel>
+struct ReducingBlock {
+  using Sum = typename Kernel::Sum;
+  static constexpr int kOfSegment = kReducers / kTogether;  // threads
+
+  const Kernel& kernel;
+  Index segments, terms;
+  Index block;  // its number
+  Sum* sums;    // of its threads, shared
+
+  TRIPHASE_HOST_DEVICE Index segment(int thread) const { return block * kTogether + thread % kTogether; }
+
+  TRIPHASE_HOST_DEVICE void sum(int thread) const {
+    Sum own = Kernel::nothing();
+    if (segment(thread) < segments) {
+      for (Index t = thread / kTogether; t < terms; t += kOfSegment) {
+        own = Kernel::merge(own, kernel.term(segment(thread), t));
+      }
+    }
+    sums[thread] = own;
+  }
+  TRIPHASE_HOST_DEVICE void merge(int thread, int half) const {
+    if (thread / kTogether < half) sums[thread] = Kernel::merge(sums[thread], sums[thread + half * kTogether]);
+  }
+  TRIPHASE_HOST_DEVICE void finish(int thread) const {
+    if (thread < kTogether && segment(thread) < segments) kernel.finish(segment(thread), sums[thread]);
+  }
+};
 
 // Room for the sums of parts.
 inline constexpr int64_t kPartsBytes = 1 << 20;

@@ -78,9 +78,9 @@ void CudaPlan::allocate(uint64_t seed) {
   // Every group runs once before anything is recorded or timed: libraries load their kernels and choose among them.
   next_step();
   for (int g = 0; g < group_index(); ++g) {
-    const Pending& group = compiled_[static_cast<size_t>(g)];
-    if (group.choose) {
-      const Chosen chosen = group.choose();
+    Pending& group = compiled_[static_cast<size_t>(g)];
+    if (const auto choose = std::exchange(group.choose, nullptr)) {  // what is not chosen goes with it
+      const Chosen chosen = choose();
       set_implementation(static_cast<size_t>(g), chosen.implementation);
       add_traffic(static_cast<size_t>(g), chosen.more_bytes);
     }

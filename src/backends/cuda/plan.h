@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // A compiled step on a GPU. Compiling walks the program once: it fuses, shares memory by liveness, and leaves one
-// closure a group that launches the group's work on the device. Every tensor is row-major. A whole step is recorded
-// once for each level of marks, and so runs as one graph, in the order and the memory of training.
+// closure a group that launches the group's work on the device. Every tensor is row-major, but for images with their
+// channels last where tensor cores are used. A whole step is recorded once for each level of marks, and so runs as one
+// graph, in the order and the memory of training.
 //
-// Through cuBLASLt: products with their bias, ReLU and bias gradient. Through cuDNN: convolutions. By own kernels: all
-// that moves memory and little else. Small parameters are updated together, in one kernel.
+// Through cuBLASLt: products with their bias, ReLU and bias gradient. Through cuDNN: convolutions with their bias and
+// ReLU. Where own kernels after the bare call are faster, those instead. By own kernels: all that moves memory and
+// little else. Small parameters are updated together, in one kernel.
 #pragma once
 
 #include <map>

@@ -17,9 +17,11 @@ namespace {
 
 using kernels::Quad;
 
-constexpr int64_t kMostRepeats = 1000;           // in a run
-constexpr int64_t kMostChased = 64 << 20;        // setting a chase up takes a while
-constexpr int64_t kChasedLoads = 4096;           // in a run
+constexpr int64_t kMostRepeats = 1000;  // in a run
+constexpr int64_t kLineBytes = 128;     // of the last cache
+constexpr int64_t kChasedLoads = 4096;  // in a launch; in a cache each finds another line
+constexpr int64_t kQuadBytes = sizeof(Quad);
+constexpr const char* kMemory = "memory";
 constexpr int64_t kSmallestMemory = 256 << 20;   // of what is to be in no cache
 constexpr int64_t kCachesOfMemory = 8;           // as many times what the last cache holds
 constexpr int64_t kWorkspacesBytes = 512 << 20;  // that libraries take at most, about
@@ -54,12 +56,19 @@ Probe repeated(Device& device, Probe probe, double run_s, Piece piece) {
   once->run(stamps_s);
   const double once_s = std::max(stamps_s[1] - stamps_s[0], 1e-9);
   const auto repeats = static_cast<int64_t>(std::clamp(std::ceil(run_s / once_s), 1.0, double{kMostRepeats}));
-  const std::shared_ptr<Recording> all = device.record({[piece, repeats] {
-                                                         for (int64_t i = 0; i < repeats; ++i) piece();
-                                                       }},
-                                                       /*captured=*/true);
+  std::shared_ptr<Recording> all = device.record({[piece, repeats] {
+                                                   for (int64_t i = 0; i < repeats; ++i) piece();
+                                                 }},
+                                                 /*captured=*/true);
   probe.work *= static_cast<double>(repeats);
-  probe.run = [all, piece, stamps_s]() mutable { all->run(stamps_s); };
+  struct Run {
+    Piece piece;
+    std::shared_ptr<Recording> all;  // goes before what it launches
+    std::vector<double> stamps_s;
+
+    void operator()() { all->run(stamps_s); }
+  };
+  probe.run = Run{std::move(piece), std::move(all), {}};
   return probe;
 }
 
@@ -123,6 +132,7 @@ std::vector<Probe> arithmetic(const std::shared_ptr<Device>& device, const Probe
     try {
       probes.push_back(make());
     } catch (const Unimplemented&) {  // then no step runs it either
+    } catch (const OutOfMemory&) {    // too large for this device
     }
   };
   for (const int64_t side : sizes.products) {
@@ -145,18 +155,17 @@ std::vector<Probe> latencies(const std::shared_ptr<Device>& device, double run_s
   call.dtype = "";
   call.latency = true;
   const Block memory = numbers(device, DType::kF32, 4);
-  Probe launch{"fork_join", "", "", "an empty kernel", 0, 1, true, {}};
+  Probe launch{"fork_join", "", "", "a kernel of one thread", 0, 1, true, {}};
   return {std::move(call), repeated(*device, std::move(launch), run_s, [device, memory] {
-            device->launch(kernels::Fill{reinterpret_cast<Quad*>(memory.get()), 1}, 1);
+            device->launch(kernels::Fill{reinterpret_cast<Quad*>(memory.get()), 1, 1}, 1);
           })};
 }
 
 // A walk by one thread through all cache lines of `bytes` in an order that nothing guesses: each load waits for the one
 // before.
 Probe chase(const std::shared_ptr<Device>& device, const std::string& level, int64_t bytes, double run_s) {
-  constexpr int64_t kLineBytes = 128;
   constexpr int64_t kLine = kLineBytes / static_cast<int64_t>(sizeof(uint32_t));
-  const int64_t lines = std::min(bytes, kMostChased) / kLineBytes;
+  const int64_t lines = bytes / kLineBytes;
   std::vector<uint32_t> order(static_cast<size_t>(lines));
   std::iota(order.begin(), order.end(), 0);
   for (size_t i = order.size() - 1; i > 0; --i) std::swap(order[i], order[random_bits(1, i) % (i + 1)]);
@@ -168,7 +177,7 @@ Probe chase(const std::shared_ptr<Device>& device, const std::string& level, int
   const Block memory = allocate(device, size);
   device->write(memory.get(), next.data(), size);
   const Block place = allocate(device, sizeof(uint32_t));  // zero: where the walk begins, and goes on from run to run
-  return repeated(*device, {"load", "", level, "", bytes, static_cast<double>(kChasedLoads), true, {}}, run_s,
+  return repeated(*device, {"load", "", level, "", size, static_cast<double>(kChasedLoads), true, {}}, run_s,
                   [device, memory, place] {
                     device->launch(kernels::Chase{reinterpret_cast<const uint32_t*>(memory.get()),
                                                   reinterpret_cast<uint32_t*>(place.get()), kChasedLoads},
@@ -176,57 +185,59 @@ Probe chase(const std::shared_ptr<Device>& device, const std::string& level, int
                   });
 }
 
+// A launch reads all quads so many times over.
 Probe read(const std::shared_ptr<Device>& device, const std::string& level, const Block& data, int64_t quads,
-           double run_s) {
-  const int64_t bytes = quads * static_cast<int64_t>(sizeof(Quad));
+           int64_t rounds, double run_s) {
+  const int64_t bytes = quads * kQuadBytes;
   const Block sum = allocate(device, sizeof(float));
-  return repeated(*device, {"read", "", level, "", bytes, static_cast<double>(bytes), false, {}}, run_s,
-                  [device, data, sum, quads] {
+  return repeated(*device, {"read", "", level, "", bytes, static_cast<double>(bytes * rounds), false, {}}, run_s,
+                  [device, data, sum, quads, rounds] {
                     device->launch(kernels::SumOfQuads{reinterpret_cast<const Quad*>(data.get()),
-                                                       reinterpret_cast<float*>(sum.get())},
-                                   1, quads);
+                                                       reinterpret_cast<float*>(sum.get()), quads},
+                                   1, quads * rounds);
                   });
 }
 
-int64_t quads_in(int64_t bytes) { return bytes / static_cast<int64_t>(2 * sizeof(Quad)) * 2; }
-
-Block quads(const std::shared_ptr<Device>& device, int64_t count) { return numbers(device, DType::kF32, 4 * count); }
+int64_t quads_in(int64_t bytes) { return bytes / (2 * kQuadBytes) * 2; }
 
 // All ways to move memory, in a working set of so many bytes.
 std::vector<Probe> movement(const std::shared_ptr<Device>& device, const std::string& level, int64_t bytes,
-                            double run_s) {
+                            const ProbeSizes& sizes) {
   const int64_t count = quads_in(bytes);
   const int64_t half = count / 2;
-  const Block data = quads(device, count);
+  const int64_t rounds = std::max<int64_t>(1, sizes.launch_bytes / bytes);
+  const Block data = numbers(device, DType::kF32, 4 * count);
   Quad* const x = reinterpret_cast<Quad*>(data.get());
   Quad* const y = x + half;
   const auto probe = [&](const char* kernel, const char* shape, int64_t moved, auto launch) {
-    const auto all_bytes = static_cast<int64_t>(sizeof(Quad)) * count;
-    const auto work = static_cast<double>(moved) * sizeof(Quad);
-    return repeated(*device, {kernel, "", level, shape, all_bytes, work, false, {}}, run_s,
-                    [device, data, launch] { launch(*device); });
+    return repeated(*device,
+                    {kernel, "", level, shape, count * kQuadBytes, static_cast<double>(moved * kQuadBytes), false, {}},
+                    sizes.run_s, [device, data, launch] { launch(*device); });
   };
-  return {
-      read(device, level, data, count, run_s),
-      probe("write", "", count,
+  std::vector<Probe> probes = {
+      read(device, level, data, count, rounds, sizes.run_s),
+      probe("write", "", count * rounds,
             [=](Device& on) {
-              on.launch(kernels::Fill{x, 1}, count);
+              on.launch(kernels::Fill{x, 1, count}, count * rounds);
             }),
-      probe("copy", "kernel", 2 * half,
+      probe("copy", "kernel", 2 * half * rounds,
             [=](Device& on) {
-              on.launch(kernels::CopyQuads{x, y}, half);
+              on.launch(kernels::CopyQuads{x, y, half}, half * rounds);
             }),
-      probe("copy", "device copy", 2 * half,
+      probe("update", "", 3 * half * rounds,
             [=](Device& on) {
-              on.copy(reinterpret_cast<std::byte*>(y), reinterpret_cast<const std::byte*>(x),
-                      half * static_cast<int64_t>(sizeof(Quad)));
+              on.launch(kernels::Subtract{x, y, 1e-6f, half}, half * rounds);
             }),
-      probe("update", "", 3 * half,
-            [=](Device& on) {
-              on.launch(kernels::Subtract{x, y, 1e-6f}, half);
-            }),
-      chase(device, level, bytes, run_s),
   };
+  if (level == kMemory) {
+    probes.push_back(probe("copy", "device copy", 2 * half, [=](Device& on) {
+      on.copy(reinterpret_cast<std::byte*>(y), reinterpret_cast<const std::byte*>(x), half * kQuadBytes);
+    }));
+    probes.push_back(chase(device, level, bytes, sizes.run_s));
+  } else {
+    probes.push_back(chase(device, level, std::min(bytes, kChasedLoads * kLineBytes), sizes.run_s));
+  }
+  return probes;
 }
 
 // Far beyond the last cache, where the device has as much.
@@ -237,7 +248,7 @@ int64_t set_in_memory(const Device& device) {
 }  // namespace
 
 std::vector<ProbeGroup> probes(const std::shared_ptr<Device>& device, const ProbeSizes& sizes) {
-  std::vector<ProbeGroup> groups = {{1 << 20, [=] { return latencies(device, sizes.run_s); }}};
+  std::vector<ProbeGroup> groups = {{64 << 20, [=] { return latencies(device, sizes.run_s); }}};
   int64_t largest = 0;
   for (const int64_t side : sizes.products) largest = std::max(largest, side * side);
   for (const auto& [precision, name] : kPrecisions) {
@@ -245,10 +256,10 @@ std::vector<ProbeGroup> probes(const std::shared_ptr<Device>& device, const Prob
                       [=, precision = precision] { return arithmetic(device, sizes, precision); }});
   }
   const auto add = [&](const char* level, int64_t bytes) {
-    groups.push_back({2 * bytes, [=] { return movement(device, level, bytes, sizes.run_s); }});
+    groups.push_back({3 * bytes, [=] { return movement(device, level, bytes, sizes); }});
   };
   add("L2", device->last_cache_bytes() / 4);
-  add("memory", set_in_memory(*device));
+  add(kMemory, set_in_memory(*device));
   return groups;
 }
 
@@ -256,7 +267,7 @@ double memory_bytes_per_s(const std::shared_ptr<Device>& device) {
   constexpr int kRuns = 10;
   constexpr double kRun_s = 1e-3;
   const int64_t count = quads_in(set_in_memory(*device));
-  const Probe probe = read(device, "memory", quads(device, count), count, kRun_s);
+  const Probe probe = read(device, kMemory, allocate(device, count * kQuadBytes), count, 1, kRun_s);
   double least_s = std::numeric_limits<double>::infinity();
   for (int run = 0; run < kRuns; ++run) {
     const double begin_s = now_s();

@@ -17,13 +17,14 @@ struct ProbeSizes {
     int64_t n, channels, size;  // in and out, through a kernel of 3x3
   };
   std::vector<Images> images = {{64, 64, 56}, {64, 128, 28}, {64, 256, 14}, {32, 256, 56}};
-  double run_s = 4e-3;  // that a run takes, so that waiting for its end is a small part
+  double run_s = 4e-3;             // that a run takes, so that waiting for its end is a small part
+  int64_t launch_bytes = 1 << 30;  // that a launch moves at least, so that launching is a small part
 };
 
 // Without those that the device has no way to run. Levels are "L2" and "memory".
 std::vector<ProbeGroup> probes(const std::shared_ptr<Device>& device, const ProbeSizes& sizes = {});
 
-// At which what is in no cache is read, measured in some milliseconds.
+// At which what is in no cache is read.
 double memory_bytes_per_s(const std::shared_ptr<Device>& device);
 
 }  // namespace triphase::cuda

@@ -16,7 +16,8 @@ namespace {
 
 constexpr int64_t kAlignment = 256;
 constexpr int64_t kWorkspaceBytes = 100;
-constexpr int64_t kBlocks = 50;  // that a reduction is worth
+constexpr int64_t kBlocks = 50;   // that a reduction is worth
+constexpr int64_t kThreads = 37;  // that share elements
 
 // As a GPU multiplies it: TF32 has 11 bits of significand, and may cut off what follows.
 double operand(const std::byte* data, Precision precision, int64_t index) {
@@ -46,26 +47,17 @@ void run(const Product& product, const ProductOperands& at) {
   }
 }
 
-// As a block of the GPU sums.
-template <class Index, class Kernel>
-void reduce(const Kernel& kernel, int64_t segments, int64_t terms, bool adjacent) {
-  using Sum = typename Kernel::Sum;
-  const int threads = kReducers / (adjacent ? kAdjacent : 1);
-  for (int64_t segment = 0; segment < segments; ++segment) {
-    std::array<Sum, kReducers> sums;
-    for (int t = 0; t < threads; ++t) {
-      Sum& sum = sums[static_cast<size_t>(t)] = Kernel::nothing();
-      for (int64_t term = t; term < terms; term += threads) {
-        sum = Kernel::merge(sum, kernel.term(static_cast<Index>(segment), static_cast<Index>(term)));
-      }
+// Block after block, and in each stage thread after thread.
+template <int kTogether, class Index, class Kernel>
+void reduce(const Kernel& kernel, Index segments, Index terms) {
+  std::array<typename Kernel::Sum, kReducers> sums;
+  for (Index number = 0; number * kTogether < segments; ++number) {
+    const ReducingBlock<kTogether, Index, Kernel> block{kernel, segments, terms, number, sums.data()};
+    for (int thread = 0; thread < kReducers; ++thread) block.sum(thread);
+    for (int half = block.kOfSegment / 2; half > 0; half /= 2) {
+      for (int thread = 0; thread < kReducers; ++thread) block.merge(thread, half);
     }
-    for (int half = threads / 2; half > 0; half /= 2) {
-      for (int t = 0; t < half; ++t) {
-        Sum& sum = sums[static_cast<size_t>(t)];
-        sum = Kernel::merge(sum, sums[static_cast<size_t>(t + half)]);
-      }
-    }
-    kernel.finish(segment, sums[0]);
+    for (int thread = 0; thread < kReducers; ++thread) block.finish(thread);
   }
 }
 
@@ -173,20 +165,23 @@ class HostCall : public Call<Operands> {
 
 class HostRecording : public Recording {
  public:
-  HostRecording(HostDevice& device, std::vector<Piece> pieces) : device_(device), pieces_(std::move(pieces)) {}
+  HostRecording(HostDevice& device, std::vector<Piece> pieces, bool captured)
+      : device_(device), pieces_(std::move(pieces)), captured_(captured) {}
   void run(std::vector<double>& stamps_s) override {
     stamps_s = {now_s()};
     device_.within_piece_ = true;
+    device_.recording_ = captured_;
     for (const Piece& piece : pieces_) {
       piece();
       stamps_s.push_back(now_s());
     }
-    device_.within_piece_ = false;
+    device_.within_piece_ = device_.recording_ = false;
   }
 
  private:
   HostDevice& device_;
   std::vector<Piece> pieces_;
+  bool captured_;
 };
 
 std::byte* HostDevice::allocate(int64_t bytes) {
@@ -217,24 +212,32 @@ void HostDevice::read(void* to, const std::byte* from, int64_t bytes) {
 }
 
 void HostDevice::launch(const ElementKernel& kernel, int64_t count) {
+  load({false, kernel.index()});
   ++counts_.launches;
   std::visit(
       [&](const auto& call) {
         with_index(call, count, [&]<class Index>() {
-          for (int64_t i = 0; i < count; ++i) call.put(i, call.value(static_cast<Index>(i)));
+          const auto threads = static_cast<Index>(std::min(count, kThreads));
+          for (Index thread = 0; thread < threads; ++thread) {
+            compute_elements(call, thread, threads, static_cast<Index>(count));
+          }
         });
       },
       kernel);
 }
 
 void HostDevice::launch(const ReductionKernel& kernel, int64_t segments, int64_t terms) {
+  load({true, kernel.index()});
   std::visit(
       [&](const auto& call) {
         reduce_in_parts(call, segments, terms, kBlocks, parts_.data(),
                         [this](const auto& each, int64_t of_segments, int64_t of_terms, bool adjacent) {
                           ++counts_.launches;
-                          with_index(each, of_segments * of_terms,
-                                     [&]<class Index>() { reduce<Index>(each, of_segments, of_terms, adjacent); });
+                          with_index(each, of_segments * of_terms, [&]<class Index>() {
+                            const auto all = static_cast<Index>(of_segments);
+                            const auto of_each = static_cast<Index>(of_terms);
+                            adjacent ? reduce<kAdjacent>(each, all, of_each) : reduce<1>(each, all, of_each);
+                          });
                         });
       },
       kernel);
@@ -264,16 +267,21 @@ std::unique_ptr<Call<ConvolutionOperands>> HostDevice::prepare(const Convolution
       *this, convolution.epilogue, [convolution](const ConvolutionOperands& at) { cuda::run(convolution, at); });
 }
 
-std::unique_ptr<Recording> HostDevice::record(const std::vector<Piece>& pieces, bool) {
+std::unique_ptr<Recording> HostDevice::record(const std::vector<Piece>& pieces, bool captured) {
   refuse_within_a_piece();
   ++counts_.recordings;
-  return std::make_unique<HostRecording>(*this, pieces);
+  return std::make_unique<HostRecording>(*this, pieces, captured);
 }
 
-double HostDevice::least_s(const Piece& launches) {
-  const Counts before = counts_;
-  launches();
-  return static_cast<double>(counts_.launches - before.launches + counts_.calls - before.calls);
+std::vector<double> HostDevice::least_s(const std::vector<Piece>& pieces) {
+  std::vector<double> least;
+  std::vector<double> stamps_s;
+  for (const Piece& piece : pieces) {
+    const Counts before = counts_;
+    record({piece}, /*captured=*/true)->run(stamps_s);
+    least.push_back(static_cast<double>(counts_.launches - before.launches + counts_.calls - before.calls));
+  }
+  return least;
 }
 
 }  // namespace triphase::cuda

@@ -6,6 +6,7 @@
 
 #include <limits>
 #include <map>
+#include <set>
 #include <stdexcept>
 
 #include "backends/cuda/device.h"
@@ -47,7 +48,7 @@ class HostDevice : public Device {
   std::unique_ptr<Call<ConvolutionOperands>> prepare(const Convolution& convolution) override;
   std::unique_ptr<Recording> record(const std::vector<Piece>& pieces, bool captured) override;
   // As if every launch and every call took a second.
-  double least_s(const Piece& launches) override;
+  std::vector<double> least_s(const std::vector<Piece>& pieces) override;
   bool evict() override { return true; }
 
  private:
@@ -64,6 +65,14 @@ class HostDevice : public Device {
   void refuse_within_a_piece() const {
     if (within_piece_) throw std::logic_error("a piece allocates, copies or waits");
   }
+  // A kernel is loaded as it is first launched, which must not be while recording.
+  void load(const std::pair<bool, size_t>& kernel) {
+    if (!recording_) {
+      loaded_.insert(kernel);
+    } else if (!loaded_.contains(kernel)) {
+      throw std::logic_error("a kernel is recorded that was never launched");
+    }
+  }
 
   Abilities abilities_;
   Counts counts_;
@@ -71,6 +80,8 @@ class HostDevice : public Device {
   std::map<std::byte*, int64_t> blocks_;
   std::vector<std::byte> parts_ = std::vector<std::byte>(kPartsBytes);
   bool within_piece_ = false;
+  bool recording_ = false;
+  std::set<std::pair<bool, size_t>> loaded_;  // whether it reduces, and its number
 };
 
 }  // namespace triphase::cuda

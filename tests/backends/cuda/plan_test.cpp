@@ -191,6 +191,14 @@ TEST(CudaPlan, each_formulation_can_be_asked_for) {
   EXPECT_THAT(names, testing::UnorderedElementsAre("host:tuned", "host:tuned+kernel:add_bias+relu"));
 }
 
+TEST(HostDevice, refuses_to_record_a_kernel_that_was_never_launched) {
+  HostDevice device;
+  std::vector<float> x(4);
+  const cuda::Piece piece = [&] { device.launch(cuda::kernels::Relu<float>{x.data(), x.data()}, 4); };
+  std::vector<double> stamps_s;
+  EXPECT_THROW(device.record({piece}, /*captured=*/true)->run(stamps_s), std::logic_error);
+}
+
 TEST(CudaPlan, copies_are_written_by_their_parameters_updates_and_gradients_of_two_types_are_updated_apart) {
   StandIn backend;
   const StepProgram program = with_precision(program_of("residual"), Precision::kBF16);
@@ -254,7 +262,7 @@ TEST(CudaPlan, memory_that_is_refused_is_given_back) {
 TEST(CudaPlan, a_step_is_recorded_once_for_each_level_of_marks) {
   StandIn backend;
   const StepProgram program = program_of("convnet");
-  const auto plan = compiled(backend, program);
+  const auto plan = compiled(backend, program, 0);  // so that none is recorded to choose
   plan->allocate(3);
   EXPECT_EQ(backend.device->counts().recordings, 0);
   for (int i = 0; i < 3; ++i) {
