@@ -58,7 +58,8 @@ BenchmarkFlags read_benchmark_flags(const std::vector<std::string>& arguments) {
 
 void add_bench_flags(CLI::App& app, BenchFlags& flags, const std::string& item) {
   Selection& what = flags.selection;
-  app.add_option("--suite", what.suite, "A suite of benchmarks/suites (quick, full, smoke, kernels) or a .json file");
+  app.add_option("--suite", what.suite,
+                 "A suite of benchmarks/suites (quick, full, smoke, kernels, gpu) or a .json file");
   app.add_option("--model", what.models,
                  "A model of benchmarks/models, such as DeeperConvNet:depth=10, or a .json file; may be repeated");
   app.add_option("--batch", what.batch, "Examples a step, for --model: 1,2,4 or 1:1024:*2 or 10:50:+10")

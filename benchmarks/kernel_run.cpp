@@ -20,7 +20,7 @@ constexpr int64_t kVerifyReads = 400'000;  // of each output: milliseconds, for 
 
 // The memory's bandwidth by what triphase_ceilings knows of this machine or by a quick look, whichever is higher: where
 // others use the memory as well, neither alone is what it can do. Null where neither is to be had.
-Json memory_bandwidth(Backend& backend, int host_threads) {
+Json memory_bandwidth(Backend& backend, int host_threads, ProgressLine& progress) {
   const int threads = backend.computing_threads(host_threads);
   Json best;
   const auto offer = [&](double bytes_per_s, const char* by) {
@@ -30,7 +30,8 @@ Json memory_bandwidth(Backend& backend, int host_threads) {
   };
   try {
     if (const auto look = backend.memory_bytes_per_s(threads)) offer(*look, "a quick look");
-  } catch (const std::exception&) {  // for want of memory, say: then what is known has to do
+  } catch (const std::exception& error) {  // then what is known has to do
+    progress.note(std::string("a quick look at the memory's bandwidth failed: ") + error.what());
   }
   const auto known = read_ceilings(ceilings_path(machine_fingerprint(backend), backend.name(), threads));
   if (!known) return best;
@@ -108,7 +109,7 @@ void KernelRun::start() {
     auto backend = make_backend(name);
     auto* made = std::get_if<std::unique_ptr<Backend>>(&backend);
     if (made == nullptr || std::ranges::find(caches_, Cache::kCold) == caches_.end()) continue;
-    if (const Json found = memory_bandwidth(**made, flags_.threads); !found.is_null()) memory_[name] = found;
+    if (const Json found = memory_bandwidth(**made, flags_.threads, progress_); !found.is_null()) memory_[name] = found;
   }
   journal_.emplace(flags_.out, what_results_depend_on(), flags_.resume);
 }

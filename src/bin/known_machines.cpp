@@ -2,6 +2,7 @@
 #include "bin/known_machines.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "bin/cases.h"
 #include "core/error.h"
@@ -32,7 +33,8 @@ KnownMachines::KnownMachines(const std::string& choice, const std::vector<std::s
     const int threads = (*backend)->computing_threads(host_threads);
     if ((*backend)->probes(threads).empty()) continue;
     const std::string fingerprint = machine_fingerprint(**backend);
-    Entry entry{{}, choice == "auto" ? ceilings_path(fingerprint, name, threads) : choice, {}, {}};
+    Entry entry;
+    entry.path = choice == "auto" ? ceilings_path(fingerprint, name, threads) : choice;
     std::optional<KnownMachine> known = read_ceilings(entry.path);
     if (known && choice != "auto" && known->backend != name && backends.size() > 1) {
       of_another = true;
@@ -86,9 +88,8 @@ const Json* KnownMachines::above_ceiling(const std::vector<Json>& rows) {
 
 std::string KnownMachines::remeasure(const std::string& backend, const Json& because) {
   Entry& entry = entries_.at(backend);
-  if (!entry.remeasured.is_null()) return "";
+  if (std::exchange(entry.tried_again, true)) return "";
   const double excess = because["above_ceiling"].get<double>();
-  entry.remeasured = {{"row", because["name"]}, {"of_its_ceiling", excess}, {"risen", Json::array()}};
   std::string text = because["name"].get<std::string>() + " ran at " + fixed(100 * excess, 0) + " % of its ceiling (" +
                      because["bound"].get<std::string>() + "). Ceilings measured again:";
   std::vector<Ceiling> again;
@@ -100,6 +101,7 @@ std::string KnownMachines::remeasure(const std::string& backend, const Json& bec
   } catch (const std::exception& error) {  // the row stands without
     return text + " not, " + error.what();
   }
+  entry.remeasured = {{"row", because["name"]}, {"of_its_ceiling", excess}, {"risen", Json::array()}};
   for (const auto& [was, is] : raise_ceilings(entry.known.ceilings, again)) {
     entry.remeasured["risen"].push_back({{"kernel", name_of(was)}, {"from", was.value}, {"to", is.value}});
     const auto text_of = [](const Ceiling& c) { return c.latency ? duration(c.value) : si(c.value); };
@@ -107,7 +109,11 @@ std::string KnownMachines::remeasure(const std::string& backend, const Json& bec
   }
   if (entry.remeasured["risen"].empty()) return text + " none is higher now, so where its bytes come from is misjudged";
   text.back() = '.';
-  write_atomically(entry.path, to_json(entry.known).dump(1) + "\n");
+  try {
+    write_atomically(entry.path, to_json(entry.known).dump(1) + "\n");
+  } catch (const std::exception& error) {  // they serve this run all the same
+    text += std::string(" Not kept: ") + error.what();
+  }
   return text;
 }
 

@@ -39,7 +39,8 @@ class KnownMachines {
     KnownMachine known;
     std::string path;
     std::optional<Gauge> gauge;
-    nlohmann::ordered_json remeasured;  // why and what rose; null before
+    bool tried_again = false;           // to measure them once more
+    nlohmann::ordered_json remeasured;  // why and what rose; null unless they were
   };
   std::map<std::string, Entry> entries_;  // by backend
 };

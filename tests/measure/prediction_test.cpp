@@ -239,7 +239,7 @@ std::set<std::string> kernels(const std::string& suite) {
 TEST(Calibration, shares_no_kernel_with_the_networks_that_are_measured) {
   const std::set<std::string> calibration = kernels("calibration");
   EXPECT_GT(calibration.size(), 500u);
-  for (const char* suite : {"quick", "full", "smoke"}) {
+  for (const char* suite : {"quick", "full", "smoke", "gpu"}) {
     std::set<std::string> both;
     std::ranges::set_intersection(calibration, kernels(suite), std::inserter(both, both.end()));
     EXPECT_THAT(both, testing::IsEmpty()) << suite;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiling: the walk over the program, and what each kind of op becomes.
 #include <algorithm>
-#include <stdexcept>
 
 #include "backends/cuda/plan.h"
 #include "core/elements.h"
@@ -102,17 +101,22 @@ void CudaPlan::end_elementwise(int op, TensorId over, F make) {
 template <class Work, class Operands>
 void CudaPlan::end_call(Work work, std::function<Operands()> operands, Formulation<Operands> otherwise) {
   std::vector<Formulation<Operands>> ways;
+  const bool has_epilogue = work.epilogue != Epilogue::kNone;
   try {
     ways.push_back({device_->prepare(work), ""});
-  } catch (const std::runtime_error&) {  // none, or none that the library can make
-    if (work.epilogue == Epilogue::kNone) throw;
+  } catch (const Unimplemented&) {
+    if (!has_epilogue) throw;
+  } catch (const DeviceLost&) {
+    throw;
+  } catch (const VendorError&) {  // listed by the library, and refused
+    if (!has_epilogue) throw;
   }
-  if (work.epilogue != Epilogue::kNone) {
+  if (has_epilogue) {
     work.epilogue = Epilogue::kNone;
     try {
       otherwise.call = device_->prepare(work);
       ways.push_back(std::move(otherwise));
-    } catch (const std::runtime_error&) {
+    } catch (const Unimplemented&) {
       if (ways.empty()) throw;
     }
   }
@@ -134,6 +138,8 @@ void CudaPlan::end_call(Work work, std::function<Operands()> operands, Formulati
         run(way);  // loads the own kernels, which cannot be done while recording
         running.push_back(way);
         pieces.push_back([run, way] { run(way); });
+      } catch (const DeviceLost&) {
+        throw;
       } catch (const VendorError&) {
         if (&way == &ways.back() && running.empty()) throw;
       }

@@ -15,10 +15,17 @@
 
 #include "backends/backend.h"
 #include "backends/cuda/kernels.h"
+#include "core/error.h"
 #include "core/precision.h"
 #include "ops/ops.h"
 
 namespace triphase::cuda {
+
+// The device answers with the same error from now on, until the process ends.
+class DeviceLost : public VendorError {
+ public:
+  using VendorError::VendorError;
+};
 
 // What a library's call does beside its sum. A bias is by column of a product, by channel of a convolution.
 enum class Epilogue {

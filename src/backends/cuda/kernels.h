@@ -586,8 +586,8 @@ struct alignas(16) Quad {
   float values[4];
 };
 
-// These go over `quads` quads as often as fills their number of elements or terms; rounds may overlap, since no
-// result matters.
+// These go over `quads` quads as often as fills their number of elements or terms. Rounds may overlap, since no result
+// matters.
 
 // y = number
 struct Fill {

@@ -133,6 +133,9 @@ std::vector<Probe> arithmetic(const std::shared_ptr<Device>& device, const Probe
       probes.push_back(make());
     } catch (const Unimplemented&) {  // then no step runs it either
     } catch (const OutOfMemory&) {    // too large for this device
+    } catch (const DeviceLost&) {
+      throw;
+    } catch (const VendorError&) {  // listed by the library, and refused
     }
   };
   for (const int64_t side : sizes.products) {
@@ -162,8 +165,9 @@ std::vector<Probe> latencies(const std::shared_ptr<Device>& device, double run_s
 }
 
 // A walk by one thread through all cache lines of `bytes` in an order that nothing guesses: each load waits for the one
-// before.
-Probe chase(const std::shared_ptr<Device>& device, const std::string& level, int64_t bytes, double run_s) {
+// before. `working_set_bytes` is the level's.
+Probe chase(const std::shared_ptr<Device>& device, const std::string& level, int64_t bytes, int64_t working_set_bytes,
+            double run_s) {
   constexpr int64_t kLine = kLineBytes / static_cast<int64_t>(sizeof(uint32_t));
   const int64_t lines = bytes / kLineBytes;
   std::vector<uint32_t> order(static_cast<size_t>(lines));
@@ -177,8 +181,8 @@ Probe chase(const std::shared_ptr<Device>& device, const std::string& level, int
   const Block memory = allocate(device, size);
   device->write(memory.get(), next.data(), size);
   const Block place = allocate(device, sizeof(uint32_t));  // zero: where the walk begins, and goes on from run to run
-  return repeated(*device, {"load", "", level, "", size, static_cast<double>(kChasedLoads), true, {}}, run_s,
-                  [device, memory, place] {
+  return repeated(*device, {"load", "", level, "", working_set_bytes, static_cast<double>(kChasedLoads), true, {}},
+                  run_s, [device, memory, place] {
                     device->launch(kernels::Chase{reinterpret_cast<const uint32_t*>(memory.get()),
                                                   reinterpret_cast<uint32_t*>(place.get()), kChasedLoads},
                                    1);
@@ -205,7 +209,8 @@ std::vector<Probe> movement(const std::shared_ptr<Device>& device, const std::st
                             const ProbeSizes& sizes) {
   const int64_t count = quads_in(bytes);
   const int64_t half = count / 2;
-  const int64_t rounds = std::max<int64_t>(1, sizes.launch_bytes / bytes);
+  // In memory once: a second round may catch the first up, and find in the cache what that brought.
+  const int64_t rounds = level == kMemory ? 1 : std::max<int64_t>(1, sizes.launch_bytes / bytes);
   const Block data = numbers(device, DType::kF32, 4 * count);
   Quad* const x = reinterpret_cast<Quad*>(data.get());
   Quad* const y = x + half;
@@ -233,9 +238,10 @@ std::vector<Probe> movement(const std::shared_ptr<Device>& device, const std::st
     probes.push_back(probe("copy", "device copy", 2 * half, [=](Device& on) {
       on.copy(reinterpret_cast<std::byte*>(y), reinterpret_cast<const std::byte*>(x), half * kQuadBytes);
     }));
-    probes.push_back(chase(device, level, bytes, sizes.run_s));
+    probes.push_back(chase(device, level, bytes, count * kQuadBytes, sizes.run_s));
   } else {
-    probes.push_back(chase(device, level, std::min(bytes, kChasedLoads * kLineBytes), sizes.run_s));
+    const int64_t walked_bytes = std::min(bytes, kChasedLoads * kLineBytes);
+    probes.push_back(chase(device, level, walked_bytes, count * kQuadBytes, sizes.run_s));
   }
   return probes;
 }

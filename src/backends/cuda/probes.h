@@ -18,7 +18,7 @@ struct ProbeSizes {
   };
   std::vector<Images> images = {{64, 64, 56}, {64, 128, 28}, {64, 256, 14}, {32, 256, 56}};
   double run_s = 4e-3;             // that a run takes, so that waiting for its end is a small part
-  int64_t launch_bytes = 1 << 30;  // that a launch moves at least, so that launching is a small part
+  int64_t launch_bytes = 1 << 30;  // that a launch moves in a cache at least, so that launching is a small part
 };
 
 // Without those that the device has no way to run. Levels are "L2" and "memory".

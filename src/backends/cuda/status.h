@@ -11,15 +11,9 @@
 #include <string>
 #include <type_traits>
 
-#include "core/error.h"
+#include "backends/cuda/device.h"
 
 namespace triphase::cuda {
-
-// The device answers with the same error from now on, until the process ends.
-class DeviceLost : public VendorError {
- public:
-  using VendorError::VendorError;
-};
 
 // "cudaMalloc: out of memory (cudaErrorMemoryAllocation)"
 std::string describe(cudaError_t error, const char* call);

@@ -213,6 +213,7 @@ void HostDevice::read(void* to, const std::byte* from, int64_t bytes) {
 
 void HostDevice::launch(const ElementKernel& kernel, int64_t count) {
   load({false, kernel.index()});
+  counts_.elements += count;
   ++counts_.launches;
   std::visit(
       [&](const auto& call) {
@@ -228,6 +229,7 @@ void HostDevice::launch(const ElementKernel& kernel, int64_t count) {
 
 void HostDevice::launch(const ReductionKernel& kernel, int64_t segments, int64_t terms) {
   load({true, kernel.index()});
+  counts_.elements += segments * terms;
   std::visit(
       [&](const auto& call) {
         reduce_in_parts(call, segments, terms, kBlocks, parts_.data(),

@@ -27,6 +27,7 @@ class HostDevice : public Device {
   // What it was asked for so far.
   struct Counts {
     int64_t launches = 0, calls = 0, recordings = 0, tuned = 0;
+    int64_t elements = 0;  // or terms, of the kernels as they were asked for
   };
 
   HostDevice() = default;

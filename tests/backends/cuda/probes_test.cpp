@@ -95,23 +95,29 @@ TEST(CudaProbes, work_is_what_the_runs_calls_do) {
   }
 }
 
-TEST(CudaProbes, read_and_update_their_working_set_as_often_as_they_say) {
+TEST(CudaProbes, move_as_many_bytes_as_they_say_and_what_is_in_memory_once_a_launch) {
+  constexpr double kQuadBytes = 16;
   StandIn backend;
   for (const ProbeGroup& group : backend.probes(1)) {
     for (const Probe& probe : group.make()) {
       if (probe.level.empty() || probe.kernel == "load") continue;
       const HostDevice::Counts before = backend.device->counts();
       probe.run();
-      const auto launches = static_cast<double>(backend.device->counts().launches - before.launches);
+      const HostDevice::Counts& after = backend.device->counts();
+      const auto launches = static_cast<double>(after.launches - before.launches);
       const auto bytes = static_cast<double>(probe.working_set_bytes);
-      const double rounds = probe.shape == "device copy" ? 1 : std::max(1.0, std::floor((1 << 16) / bytes));
-      if (probe.kernel == "update") {
-        EXPECT_EQ(probe.work, launches * rounds * bytes / 2 * 3);
-      } else if (probe.kernel == "read") {
-        EXPECT_EQ(probe.work, launches / 2 * rounds * bytes);  // in parts, and then the parts
-      } else {
-        EXPECT_EQ(probe.work, launches * rounds * bytes);
+      if (probe.shape == "device copy") {
+        EXPECT_EQ(probe.work, launches * bytes);
+        continue;
       }
+      const auto quads = static_cast<double>(after.elements - before.elements);
+      const double of_each = probe.kernel == "copy" ? 2 : probe.kernel == "update" ? 3 : 1;
+      EXPECT_EQ(probe.work, quads * kQuadBytes * of_each) << probe.kernel;
+      // A launch's quads over those of the operands that it goes over in step.
+      const double at_once = probe.kernel == "copy" || probe.kernel == "update" ? 2 : 1;
+      const double launched = probe.kernel == "read" ? launches / 2 : launches;  // in parts, and then the parts
+      const double rounds = quads * kQuadBytes * at_once / bytes / launched;
+      EXPECT_EQ(rounds, probe.level == "memory" ? 1 : std::floor((1 << 16) / bytes)) << probe.kernel;
     }
   }
 }
