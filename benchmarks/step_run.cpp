@@ -193,7 +193,7 @@ void StepRun::print_table() const {
                   step.value("reason", "") + "\n";
       continue;
     }
-    switches_per_s.push_back(step.value("involuntary_switches_per_s", 0.0));
+    if (step.contains("involuntary_switches_per_s")) switches_per_s.push_back(step["involuntary_switches_per_s"]);
     const auto time_of = [&](const std::string& phase) -> std::string {
       for (const Json& row : done.rows) {
         if (row["phase"] == phase && !row.contains("layer")) return duration(row["median_s"].get<double>());

@@ -121,6 +121,8 @@ struct Probe {
   double work = 0;                // FLOP or bytes of one run, or how many of what has a latency
   bool latency = false;           // whether the time of one is the limit, and not the work done in a second
   std::function<void()> run;      // returns when the work is done
+  // How long the last run took by the backend's own clock, in seconds; empty where the host's clock tells.
+  std::function<double()> took_s = {};
 };
 
 // Probes of one kernel that share memory, made only while they are needed.

@@ -123,7 +123,7 @@ void calibrate_on(std::vector<Case> cases, const Flags& flags, Backend& backend,
                                          [](std::string_view, const Samples*) { return stop_signal() == 0; });
     if (stop_signal() != 0) throw Interrupted();
     if (measured.samples.step_s.empty()) continue;  // for want of memory: fewer cases to fit
-    if (measured.switches_per_s > kBusySwitchesPerS && i < count) {
+    if (measured.switches_per_s.value_or(0) > kBusySwitchesPerS && i < count) {
       cases.push_back(cases[i]);  // once more, when the others have had their turn
       continue;
     }

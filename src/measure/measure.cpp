@@ -8,7 +8,7 @@
 
 #include "core/clock.h"
 #include "core/error.h"
-#include "core/gib.h"
+#include "core/memory_size.h"
 #include "stats/order.h"
 
 namespace triphase {
@@ -95,8 +95,10 @@ void take_samples(StepSource& source, const MeasureOptions& options, const Stage
   const double elapsed_s = now_s() - sample_begin_s;
   const ProcessUsage after = process_usage();
   if (elapsed_s > 0) {
-    if (source.on_host()) result.cpu_share = (after.cpu_s - before.cpu_s) / elapsed_s;
-    result.switches_per_s = static_cast<double>(after.involuntary_switches - before.involuntary_switches) / elapsed_s;
+    if (source.on_host()) {
+      result.cpu_share = (after.cpu_s - before.cpu_s) / elapsed_s;
+      result.switches_per_s = static_cast<double>(after.involuntary_switches - before.involuntary_switches) / elapsed_s;
+    }
   }
   if (result.samples.step_s.empty()) {
     result.reason = "interrupted before a step was measured";
@@ -131,7 +133,7 @@ void guarded(Measurement& result, const std::function<void()>& body) {
     result.reason = error.what();
   } catch (const std::bad_alloc&) {
     result.status = Status::kSkipped;
-    result.reason = "the system refused memory: needs " + gib(result.memory.peak_bytes());
+    result.reason = "the system refused memory: needs " + memory_size(result.memory.peak_bytes());
   } catch (const std::exception& error) {  // a library's, by whatever type
     result.status = Status::kFailed;
     result.reason = error.what();
@@ -148,14 +150,14 @@ Measurement skipped(std::string reason) {
 
 std::optional<std::string> memory_shortage(int64_t needed_bytes, int64_t max_memory_bytes) {
   if (needed_bytes <= max_memory_bytes) return {};
-  return "needs " + gib(needed_bytes) + " of memory, " + gib(max_memory_bytes) + " may be used";
+  return "needs " + memory_size(needed_bytes) + " of memory, " + memory_size(max_memory_bytes) + " may be used";
 }
 
 std::optional<std::string> memory_shortage(const MemoryPlan& plan, int64_t max_memory_bytes) {
   auto shortage = memory_shortage(plan.peak_bytes(), max_memory_bytes);
   if (shortage) {
-    *shortage += " (lasting " + gib(plan.persistent_bytes) + ", values and gradients " + gib(plan.transient_bytes) +
-                 ", scratch " + gib(plan.scratch_bytes) + ")";
+    *shortage += " (lasting " + memory_size(plan.persistent_bytes) + ", values and gradients " +
+                 memory_size(plan.transient_bytes) + ", scratch " + memory_size(plan.scratch_bytes) + ")";
   }
   return shortage;
 }

@@ -47,10 +47,11 @@ struct Measurement {
   std::vector<Group> groups;  // of the plan; empty where there is none
   MemoryPlan memory;
   Verification verification;
-  double setup_s = 0;         // compile, allocate, fill and verify
-  double cpu_share = 1;       // CPU time of the process / wall time while sampling; 1 where the time is a device's
-  double switches_per_s = 0;  // how often others took a processor away while sampling: a busy machine
-  Readings readings;          // of the gauge while sampling
+  double setup_s = 0;    // compile, allocate, fill and verify
+  double cpu_share = 1;  // CPU time of the process / wall time while sampling; 1 where the time is a device's
+  // How often others took a processor away while sampling: a busy machine. Absent where a device computes.
+  std::optional<double> switches_per_s;
+  Readings readings;                      // of the gauge while sampling
   std::optional<double> launch_overhead;  // step time launched call by call / replayed
   std::vector<DeviceState> states;        // of the device while sampling; none of the host
   Samples samples;

@@ -90,7 +90,7 @@ void write_run(Json& row, const Measurement& measured) {
   row["verified_ops"] = measured.verification.ops_checked;
   row["verified_elements"] = measured.verification.elements_checked;
   row["max_error_over_bound"] = measured.verification.max_error_over_bound;
-  row["involuntary_switches_per_s"] = measured.switches_per_s;
+  if (measured.switches_per_s) row["involuntary_switches_per_s"] = *measured.switches_per_s;
   write_device(row, measured.states);
   row["warmup_steps"] = measured.samples.warmup_steps;
   row["steady"] = measured.samples.steady;

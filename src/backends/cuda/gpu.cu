@@ -13,7 +13,7 @@
 #include "backends/cuda/library.h"
 #include "backends/cuda/nvml.h"
 #include "backends/cuda/status.h"
-#include "core/gib.h"
+#include "core/memory_size.h"
 
 #if __has_include(<nvtx3/nvToolsExt.h>)
 #include <nvtx3/nvToolsExt.h>
@@ -151,8 +151,8 @@ class Gpu : public Device {
     const cudaError_t status = cudaMalloc(&data, static_cast<size_t>(std::max<int64_t>(bytes, 1)));
     if (status == cudaErrorMemoryAllocation) {
       cudaGetLastError();
-      throw OutOfMemory("needs " + gib(bytes) + " of GPU memory in one piece, of which " + gib(free_bytes()) +
-                        " are free (" + describe(status, "cudaMalloc") + ")");
+      throw OutOfMemory("needs " + memory_size(bytes) + " of GPU memory in one piece, of which " +
+                        memory_size(free_bytes()) + " are free (" + describe(status, "cudaMalloc") + ")");
     }
     check(status, "cudaMalloc");
     Memory memory(static_cast<std::byte*>(data));

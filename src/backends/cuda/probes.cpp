@@ -7,7 +7,6 @@
 #include <numeric>
 #include <string>
 
-#include "core/clock.h"
 #include "core/elements.h"
 #include "core/error.h"
 #include "core/random.h"
@@ -56,19 +55,20 @@ Probe repeated(Device& device, Probe probe, double run_s, Piece piece) {
   once->run(stamps_s);
   const double once_s = std::max(stamps_s[1] - stamps_s[0], 1e-9);
   const auto repeats = static_cast<int64_t>(std::clamp(std::ceil(run_s / once_s), 1.0, double{kMostRepeats}));
-  std::shared_ptr<Recording> all = device.record({[piece, repeats] {
-                                                   for (int64_t i = 0; i < repeats; ++i) piece();
-                                                 }},
-                                                 /*captured=*/true);
   probe.work *= static_cast<double>(repeats);
-  struct Run {
+  struct Runs {
     Piece piece;
-    std::shared_ptr<Recording> all;  // goes before what it launches
+    std::unique_ptr<Recording> all;  // goes before what it launches
     std::vector<double> stamps_s;
-
-    void operator()() { all->run(stamps_s); }
   };
-  probe.run = Run{std::move(piece), std::move(all), {}};
+  const auto runs = std::make_shared<Runs>(Runs{piece,
+                                                device.record({[piece, repeats] {
+                                                                for (int64_t i = 0; i < repeats; ++i) piece();
+                                                              }},
+                                                              /*captured=*/true),
+                                                stamps_s});
+  probe.run = [runs] { runs->all->run(runs->stamps_s); };
+  probe.took_s = [runs] { return runs->stamps_s.back() - runs->stamps_s.front(); };
   return probe;
 }
 
@@ -95,7 +95,8 @@ Probe product(const std::shared_ptr<Device>& device, const Product& product, dou
                     .working_set_bytes = (m * k + k * n + m * n) * size_in_bytes(dtype),
                     .work = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k),
                     .latency = false,
-                    .run = {}};
+                    .run = {},
+                    .took_s = {}};
   return of_call<ProductOperands>(*device, probe, run_s, call, {a.get(), b.get(), y.get(), nullptr},
                                   allocate(device, call->workspace_bytes()), {a, b, y});
 }
@@ -121,7 +122,8 @@ Probe convolution(const std::shared_ptr<Device>& device, const ProbeSizes::Image
                     .working_set_bytes = (2 * element_count(image) + element_count(weights)) * size_in_bytes(dtype),
                     .work = 2.0 * static_cast<double>(n * channels * channels) * taps * taps,
                     .latency = false,
-                    .run = {}};
+                    .run = {},
+                    .took_s = {}};
   return of_call<ConvolutionOperands>(*device, probe, run_s, call, {x.get(), w.get(), y.get()},
                                       allocate(device, call->workspace_bytes()), {x, w, y});
 }
@@ -276,9 +278,8 @@ double memory_bytes_per_s(const std::shared_ptr<Device>& device) {
   const Probe probe = read(device, kMemory, allocate(device, count * kQuadBytes), count, 1, kRun_s);
   double least_s = std::numeric_limits<double>::infinity();
   for (int run = 0; run < kRuns; ++run) {
-    const double begin_s = now_s();
     probe.run();
-    least_s = std::min(least_s, now_s() - begin_s);
+    least_s = std::min(least_s, probe.took_s());
   }
   return probe.work / least_s;
 }

@@ -1,0 +1,359 @@
+// SPDX-License-Identifier: Apache-2.0
+// A shared library in cuBLASLt's place, for programs that runtime.cpp is linked into. It multiplies column-major
+// matrices in float64 as it is asked to, and knows of the library what the GPU backend uses; what the library would
+// refuse, or compute wrongly, it refuses.
+#include <cublasLt.h>
+
+#include <cstring>
+#include <numeric>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fake_gpu/elements.h"
+#include "fake_gpu/runtime.h"
+
+namespace {
+
+using fake_gpu::aligned;
+using fake_gpu::in_tf32;
+using fake_gpu::kOperation_s;
+using triphase::DType;
+using triphase::load;
+using triphase::store;
+
+constexpr int64_t kAlignment = 16;  // of operands, for all algorithms to do
+struct MatmulDesc {
+  cublasComputeType_t compute{};
+  cudaDataType_t scale{};
+  cublasOperation_t transpose_a = CUBLAS_OP_N, transpose_b = CUBLAS_OP_N;
+  cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+  void* bias = nullptr;
+};
+
+struct Layout {
+  cudaDataType_t type{};
+  int64_t rows = 0, columns = 0, leading = 0;
+};
+
+struct Preference {
+  uint64_t workspace_bytes = 0;
+  uint64_t implementations = ~uint64_t{0};
+  uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_MASK;
+};
+
+// Two that do, of which the first is slower, one that rounds, and one that does not run.
+struct Algorithm {
+  int32_t id;
+  uint64_t workspace_bytes;
+  uint64_t flags;
+  double seconds;  // of a run
+  bool runs;
+};
+constexpr uint64_t kExact = CUBLASLT_NUMERICAL_IMPL_FLAGS_FMA | CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_32F;
+constexpr uint64_t kRounding = CUBLASLT_NUMERICAL_IMPL_FLAGS_HMMA | CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_TF32;
+constexpr Algorithm kAlgorithms[] = {
+    {10, 4096, kExact, 2 * kOperation_s, true},
+    {11, 0, kRounding, kOperation_s / 2, true},
+    {12, 0, kExact, kOperation_s, false},
+    {13, 256, kExact, kOperation_s, true},
+};
+
+const Algorithm* algorithm_of(const cublasLtMatmulAlgo_t& opaque) {
+  for (const Algorithm& algorithm : kAlgorithms) {
+    if (opaque.data[0] == static_cast<uint64_t>(algorithm.id)) return &algorithm;
+  }
+  return nullptr;
+}
+
+// Of the types that are offered.
+std::optional<DType> dtype_of(cudaDataType_t type) {
+  switch (type) {
+    case CUDA_R_32F:
+      return DType::kF32;
+    case CUDA_R_16BF:
+      return DType::kBF16;
+    case CUDA_R_16F:
+      return DType::kF16;
+    default:
+      return {};
+  }
+}
+int64_t width(cudaDataType_t type) { return triphase::size_in_bytes(dtype_of(type).value_or(DType::kF32)); }
+
+bool adds_bias(cublasLtEpilogue_t epilogue) {
+  return epilogue == CUBLASLT_EPILOGUE_BIAS || epilogue == CUBLASLT_EPILOGUE_RELU_BIAS;
+}
+
+// What is wrong with D = op(A) op(B) of these; empty if nothing.
+std::string fault_of(const MatmulDesc& desc, const Layout& a, const Layout& b, const Layout& d) {
+  const auto of_op = [](const Layout& of, cublasOperation_t op) {
+    return op == CUBLAS_OP_N ? std::pair(of.rows, of.columns) : std::pair(of.columns, of.rows);
+  };
+  const auto [a_rows, a_columns] = of_op(a, desc.transpose_a);
+  const auto [b_rows, b_columns] = of_op(b, desc.transpose_b);
+  if (a_columns != b_rows || a_rows != d.rows || b_columns != d.columns) return "shapes that do not fit";
+  if (a.type != b.type || a.type != d.type || !dtype_of(a.type)) return "types that are not offered together";
+  if (desc.scale != CUDA_R_32F) return "a scale that is not f32";
+  const bool fast = desc.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+  if (!fast && desc.compute != CUBLAS_COMPUTE_32F) return "a compute type that is not offered";
+  if (fast && a.type != CUDA_R_32F) return "TF32 of narrower types";
+  for (const Layout* layout : {&a, &b, &d}) {
+    if (layout->leading < layout->rows || layout->rows <= 0 || layout->columns <= 0) return "a leading dimension";
+  }
+  switch (desc.epilogue) {
+    case CUBLASLT_EPILOGUE_DEFAULT:
+    case CUBLASLT_EPILOGUE_RELU:
+      return "";
+    case CUBLASLT_EPILOGUE_BIAS:
+    case CUBLASLT_EPILOGUE_RELU_BIAS:
+    case CUBLASLT_EPILOGUE_BGRADB:
+      return desc.bias == nullptr || !aligned(desc.bias, kAlignment) ? "a bias that is not there, or not aligned" : "";
+    default:
+      return "an epilogue that is not offered";
+  }
+}
+
+// op(X) of a matrix in memory, or its transpose, row-major.
+std::vector<double> unpacked(const void* data, const Layout& of, bool columns_first, bool rounds) {
+  std::vector<double> values(static_cast<size_t>(of.rows * of.columns));
+  for (int64_t column = 0; column < of.columns; ++column) {
+    for (int64_t row = 0; row < of.rows; ++row) {
+      const double value = load(data, *dtype_of(of.type), row + column * of.leading);
+      const int64_t to = columns_first ? column * of.rows + row : row * of.columns + column;
+      values[static_cast<size_t>(to)] = rounds ? in_tf32(value) : value;
+    }
+  }
+  return values;
+}
+
+void multiply(const MatmulDesc& desc, const Layout& a_layout, const void* a, const Layout& b_layout, const void* b,
+              const Layout& d_layout, void* d) {
+  const bool rounds = desc.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+  const int64_t depth = desc.transpose_a == CUBLAS_OP_N ? a_layout.columns : a_layout.rows;
+  const DType dtype = *dtype_of(d_layout.type);
+  // Both such that what is summed lies side by side.
+  const std::vector<double> op_a = unpacked(a, a_layout, desc.transpose_a != CUBLAS_OP_N, rounds);
+  const std::vector<double> op_b = unpacked(b, b_layout, desc.transpose_b == CUBLAS_OP_N, rounds);
+  for (int64_t j = 0; j < d_layout.columns; ++j) {
+    const double* of_b = op_b.data() + j * depth;
+    for (int64_t i = 0; i < d_layout.rows; ++i) {
+      const double* of_a = op_a.data() + i * depth;
+      double sum =
+          std::inner_product(of_a, of_a + depth, of_b, adds_bias(desc.epilogue) ? load(desc.bias, dtype, i) : 0);
+      if ((desc.epilogue & CUBLASLT_EPILOGUE_RELU) != 0 && !(sum > 0)) sum = 0;
+      store(d, dtype, i + j * d_layout.leading, sum);
+    }
+    if (desc.epilogue == CUBLASLT_EPILOGUE_BGRADB) store(desc.bias, dtype, j, std::accumulate(of_b, of_b + depth, 0.0));
+  }
+}
+
+int64_t bytes_of(const Layout& layout) {
+  return ((layout.columns - 1) * layout.leading + layout.rows) * width(layout.type);
+}
+
+// Whether these bytes are the device's; if not, the caller has done what would go wrong on a GPU.
+bool expect_on_device(const void* data, int64_t bytes, const char* what) {
+  if (fake_gpu_holds(data, bytes)) return true;
+  fake_gpu_violation(std::string("cublasLtMatmul: ") + what + " is not in device memory");
+  return false;
+}
+
+template <class F>
+cublasStatus_t call(const char* name, F does) {
+  const int failure = fake_gpu_failure(name);
+  return failure != 0 ? static_cast<cublasStatus_t>(failure) : does();
+}
+
+template <class T>
+cublasStatus_t set(T& to, const void* from, size_t bytes) {
+  if (bytes != sizeof to) return CUBLAS_STATUS_INVALID_VALUE;
+  std::memcpy(&to, from, bytes);
+  return CUBLAS_STATUS_SUCCESS;
+}
+template <class T>
+cublasStatus_t get(const T& from, void* to, size_t bytes, size_t* written) {
+  if (bytes < sizeof from) return CUBLAS_STATUS_INVALID_VALUE;
+  std::memcpy(to, &from, sizeof from);
+  if (written != nullptr) *written = sizeof from;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+template <class T, class Handle>
+T& as(Handle handle) {
+  return *reinterpret_cast<T*>(handle);
+}
+template <class T, class Handle>
+const T& as_const(Handle handle) {
+  return *reinterpret_cast<const T*>(handle);
+}
+
+}  // namespace
+
+extern "C" {
+
+cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
+  return call("cublasLtCreate", [&] {
+    *handle = reinterpret_cast<cublasLtHandle_t>(new int);
+    return CUBLAS_STATUS_SUCCESS;
+  });
+}
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
+  delete reinterpret_cast<int*>(handle);
+  return CUBLAS_STATUS_SUCCESS;
+}
+size_t cublasLtGetVersion() { return 130100; }
+
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* desc, cublasComputeType_t compute, cudaDataType_t scale) {
+  return call("cublasLtMatmulDescCreate", [&] {
+    *desc = reinterpret_cast<cublasLtMatmulDesc_t>(new MatmulDesc{.compute = compute, .scale = scale});
+    return CUBLAS_STATUS_SUCCESS;
+  });
+}
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc) {
+  delete reinterpret_cast<MatmulDesc*>(desc);
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute,
+                                              const void* value, size_t bytes) {
+  return call("cublasLtMatmulDescSetAttribute", [&] {
+    auto& of = as<MatmulDesc>(desc);
+    switch (attribute) {
+      case CUBLASLT_MATMUL_DESC_TRANSA:
+        return set(of.transpose_a, value, bytes);
+      case CUBLASLT_MATMUL_DESC_TRANSB:
+        return set(of.transpose_b, value, bytes);
+      case CUBLASLT_MATMUL_DESC_EPILOGUE:
+        return set(of.epilogue, value, bytes);
+      case CUBLASLT_MATMUL_DESC_BIAS_POINTER:
+        return set(of.bias, value, bytes);
+      default:
+        return CUBLAS_STATUS_INVALID_VALUE;
+    }
+  });
+}
+
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType_t type, uint64_t rows,
+                                          uint64_t columns, int64_t leading) {
+  return call("cublasLtMatrixLayoutCreate", [&] {
+    *layout = reinterpret_cast<cublasLtMatrixLayout_t>(
+        new Layout{type, static_cast<int64_t>(rows), static_cast<int64_t>(columns), leading});
+    return CUBLAS_STATUS_SUCCESS;
+  });
+}
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
+  delete reinterpret_cast<Layout*>(layout);
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
+  return call("cublasLtMatmulPreferenceCreate", [&] {
+    *preference = reinterpret_cast<cublasLtMatmulPreference_t>(new Preference);
+    return CUBLAS_STATUS_SUCCESS;
+  });
+}
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
+  delete reinterpret_cast<Preference*>(preference);
+  return CUBLAS_STATUS_SUCCESS;
+}
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
+                                                    cublasLtMatmulPreferenceAttributes_t attribute, const void* value,
+                                                    size_t bytes) {
+  return call("cublasLtMatmulPreferenceSetAttribute", [&] {
+    auto& of = as<Preference>(preference);
+    switch (attribute) {
+      case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
+        return set(of.workspace_bytes, value, bytes);
+      case CUBLASLT_MATMUL_PREF_IMPL_MASK:
+        return set(of.implementations, value, bytes);
+      case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK:
+        return set(of.reductions, value, bytes);
+      default:
+        return CUBLAS_STATUS_INVALID_VALUE;
+    }
+  });
+}
+
+// An algorithm that rounds is listed for f32 only where the preference has its implementation, or TF32 is asked for.
+cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
+                                              cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
+                                              cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t preference, int most,
+                                              cublasLtMatmulHeuristicResult_t results[], int* count) {
+  return call("cublasLtMatmulAlgoGetHeuristic", [&] {
+    *count = 0;
+    const auto& limits = as_const<Preference>(preference);
+    if (c != d) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (!fault_of(as_const<MatmulDesc>(desc), as_const<Layout>(a), as_const<Layout>(b), as_const<Layout>(d)).empty()) {
+      return CUBLAS_STATUS_NOT_SUPPORTED;
+    }
+    for (const Algorithm& algorithm : kAlgorithms) {
+      const bool allowed = (algorithm.flags & ~limits.implementations) == 0;
+      if (*count == most || !allowed || algorithm.workspace_bytes > limits.workspace_bytes) continue;
+      cublasLtMatmulHeuristicResult_t& result = results[(*count)++];
+      result = {};
+      result.algo.data[0] = static_cast<uint64_t>(algorithm.id);
+      result.workspaceSize = algorithm.workspace_bytes;
+      result.state = CUBLAS_STATUS_SUCCESS;
+    }
+    return *count > 0 ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
+  });
+}
+
+cublasStatus_t cublasLtMatmulAlgoCapGetAttribute(const cublasLtMatmulAlgo_t* algo,
+                                                 cublasLtMatmulAlgoCapAttributes_t attribute, void* value, size_t bytes,
+                                                 size_t* written) {
+  const Algorithm* algorithm = algorithm_of(*algo);
+  if (algorithm == nullptr || attribute != CUBLASLT_ALGO_CAP_NUMERICAL_IMPL_FLAGS) return CUBLAS_STATUS_INVALID_VALUE;
+  return get(algorithm->flags, value, bytes, written);
+}
+
+cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t* algo,
+                                                    cublasLtMatmulAlgoConfigAttributes_t attribute, void* value,
+                                                    size_t bytes, size_t* written) {
+  const Algorithm* algorithm = algorithm_of(*algo);
+  if (algorithm == nullptr || attribute != CUBLASLT_ALGO_CONFIG_ID) return CUBLAS_STATUS_INVALID_VALUE;
+  return get(algorithm->id, value, bytes, written);
+}
+
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void* alpha, const void* a,
+                              cublasLtMatrixLayout_t a_layout, const void* b, cublasLtMatrixLayout_t b_layout,
+                              const void* beta, const void* c, cublasLtMatrixLayout_t c_layout, void* d,
+                              cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t* algo, void* workspace,
+                              size_t workspace_bytes, cudaStream_t stream) {
+  return call("cublasLtMatmul", [&] {
+    const auto of = as_const<MatmulDesc>(desc);
+    const auto a_as = as_const<Layout>(a_layout);
+    const auto b_as = as_const<Layout>(b_layout);
+    const auto d_as = as_const<Layout>(d_layout);
+    const Algorithm* algorithm = algorithm_of(*algo);
+    if (algorithm == nullptr || c != d || c_layout != d_layout) return CUBLAS_STATUS_INVALID_VALUE;
+    if (*static_cast<const float*>(alpha) != 1 || *static_cast<const float*>(beta) != 0) {
+      return CUBLAS_STATUS_INVALID_VALUE;
+    }
+    if (const std::string fault = fault_of(of, a_as, b_as, d_as); !fault.empty()) {
+      fake_gpu_violation("cublasLtMatmul: " + fault);
+      return CUBLAS_STATUS_INVALID_VALUE;
+    }
+    const auto needed = static_cast<int64_t>(algorithm->workspace_bytes);
+    if (workspace_bytes < algorithm->workspace_bytes) return CUBLAS_STATUS_INVALID_VALUE;
+    bool good = expect_on_device(a, bytes_of(a_as), "A") && expect_on_device(b, bytes_of(b_as), "B") &&
+                expect_on_device(d, bytes_of(d_as), "D");
+    if (needed > 0) good = good && expect_on_device(workspace, needed, "the workspace") && aligned(workspace, 16);
+    if (adds_bias(of.epilogue)) good = good && expect_on_device(of.bias, d_as.rows * width(d_as.type), "the bias");
+    if (of.epilogue == CUBLASLT_EPILOGUE_BGRADB) {
+      good = good && expect_on_device(of.bias, d_as.columns * width(d_as.type), "the bias's gradient");
+    }
+    for (const void* operand : {a, b, static_cast<const void*>(d)}) good = good && aligned(operand, kAlignment);
+    if (!good) return CUBLAS_STATUS_INVALID_VALUE;
+    if (!algorithm->runs) return CUBLAS_STATUS_NOT_SUPPORTED;
+    const std::string name = "cublasLtMatmul by algorithm " + std::to_string(algorithm->id);
+    const cudaError_t status = fake_gpu_enqueue(stream, name.c_str(), algorithm->seconds, [=] {
+      if (needed > 0) std::memset(workspace, 0xff, static_cast<size_t>(needed));
+      multiply(of, a_as, a, b_as, b, d_as, d);
+    });
+    if (status != cudaSuccess) return CUBLAS_STATUS_EXECUTION_FAILED;
+    return CUBLAS_STATUS_SUCCESS;
+  });
+}
+}
