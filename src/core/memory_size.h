@@ -9,9 +9,9 @@
 
 namespace triphase {
 
-// "12.1 GiB", "0.5 GiB", "20 MiB", "512 B": in the largest unit of which there is a tenth.
+// "12.1 GiB", "0.5 GiB", "20 MiB", "100 B": in the largest unit of which there is a tenth.
 inline std::string memory_size(int64_t bytes) {
-  constexpr std::array<const char*, 4> kUnits = {"B", "KiB", "MiB", "GiB"};
+  constexpr std::array<const char*, 5> kUnits = {"B", "KiB", "MiB", "GiB", "TiB"};
   double count = static_cast<double>(bytes);
   size_t unit = 0;
   for (; unit + 1 < kUnits.size() && count >= 102.4; ++unit) count /= 1024;

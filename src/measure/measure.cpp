@@ -94,11 +94,9 @@ void take_samples(StepSource& source, const MeasureOptions& options, const Stage
   read_state();
   const double elapsed_s = now_s() - sample_begin_s;
   const ProcessUsage after = process_usage();
-  if (elapsed_s > 0) {
-    if (source.on_host()) {
-      result.cpu_share = (after.cpu_s - before.cpu_s) / elapsed_s;
-      result.switches_per_s = static_cast<double>(after.involuntary_switches - before.involuntary_switches) / elapsed_s;
-    }
+  if (elapsed_s > 0 && source.on_host()) {
+    result.cpu_share = (after.cpu_s - before.cpu_s) / elapsed_s;
+    result.switches_per_s = static_cast<double>(after.involuntary_switches - before.involuntary_switches) / elapsed_s;
   }
   if (result.samples.step_s.empty()) {
     result.reason = "interrupted before a step was measured";

@@ -23,7 +23,8 @@ using triphase::DType;
 using triphase::load;
 using triphase::store;
 
-constexpr int64_t kAlignment = 16;  // of operands, for all algorithms to do
+constexpr int64_t kAlignment = 256;  // of operands, as a preference says where nobody sets it
+
 struct MatmulDesc {
   cublasComputeType_t compute{};
   cudaDataType_t scale{};
@@ -43,21 +44,26 @@ struct Preference {
   uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_MASK;
 };
 
-// Two that do, of which the first is slower, one that rounds, and one that does not run.
+// Two that do, of which the first is slower; one that rounds operands, listed as the preference says, and one that is
+// listed in spite of it; one that rounds parts of sums, for narrow types; one that does not run.
 struct Algorithm {
   int32_t id;
   uint64_t workspace_bytes;
   uint64_t flags;
   double seconds;  // of a run
-  bool runs;
+  bool runs = true;
+  bool obeys = true;          // the preference
+  bool rounds_parts = false;  // to the type of the output
 };
 constexpr uint64_t kExact = CUBLASLT_NUMERICAL_IMPL_FLAGS_FMA | CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_32F;
 constexpr uint64_t kRounding = CUBLASLT_NUMERICAL_IMPL_FLAGS_HMMA | CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_TF32;
 constexpr Algorithm kAlgorithms[] = {
-    {10, 4096, kExact, 2 * kOperation_s, true},
-    {11, 0, kRounding, kOperation_s / 2, true},
-    {12, 0, kExact, kOperation_s, false},
-    {13, 256, kExact, kOperation_s, true},
+    {.id = 10, .workspace_bytes = 4096, .flags = kExact, .seconds = 2 * kOperation_s},
+    {.id = 11, .workspace_bytes = 0, .flags = kRounding, .seconds = kOperation_s / 2},
+    {.id = 12, .workspace_bytes = 0, .flags = kExact, .seconds = kOperation_s, .runs = false},
+    {.id = 13, .workspace_bytes = 256, .flags = kExact, .seconds = kOperation_s},
+    {.id = 14, .workspace_bytes = 0, .flags = kRounding, .seconds = kOperation_s / 2, .obeys = false},
+    {.id = 15, .workspace_bytes = 256, .flags = kExact, .seconds = kOperation_s / 4, .rounds_parts = true},
 };
 
 const Algorithm* algorithm_of(const cublasLtMatmulAlgo_t& opaque) {
@@ -128,9 +134,9 @@ std::vector<double> unpacked(const void* data, const Layout& of, bool columns_fi
   return values;
 }
 
-void multiply(const MatmulDesc& desc, const Layout& a_layout, const void* a, const Layout& b_layout, const void* b,
-              const Layout& d_layout, void* d) {
-  const bool rounds = desc.compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+void multiply(const Algorithm& algorithm, const MatmulDesc& desc, const Layout& a_layout, const void* a,
+              const Layout& b_layout, const void* b, const Layout& d_layout, void* d) {
+  const bool rounds = (algorithm.flags & CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_TF32) != 0;
   const int64_t depth = desc.transpose_a == CUBLAS_OP_N ? a_layout.columns : a_layout.rows;
   const DType dtype = *dtype_of(d_layout.type);
   // Both such that what is summed lies side by side.
@@ -140,9 +146,11 @@ void multiply(const MatmulDesc& desc, const Layout& a_layout, const void* a, con
     const double* of_b = op_b.data() + j * depth;
     for (int64_t i = 0; i < d_layout.rows; ++i) {
       const double* of_a = op_a.data() + i * depth;
-      double sum =
-          std::inner_product(of_a, of_a + depth, of_b, adds_bias(desc.epilogue) ? load(desc.bias, dtype, i) : 0);
-      if ((desc.epilogue & CUBLASLT_EPILOGUE_RELU) != 0 && !(sum > 0)) sum = 0;
+      const double bias = adds_bias(desc.epilogue) ? load(desc.bias, dtype, i) : 0;
+      const int64_t half = algorithm.rounds_parts ? depth / 2 : 0;
+      const double part = triphase::rounded(std::inner_product(of_a, of_a + half, of_b, 0.0), dtype);
+      double sum = std::inner_product(of_a + half, of_a + depth, of_b + half, bias + part);
+      if ((desc.epilogue & CUBLASLT_EPILOGUE_RELU) != 0 && sum < 0) sum = 0;
       store(d, dtype, i + j * d_layout.leading, sum);
     }
     if (desc.epilogue == CUBLASLT_EPILOGUE_BGRADB) store(desc.bias, dtype, j, std::accumulate(of_b, of_b + depth, 0.0));
@@ -180,6 +188,19 @@ cublasStatus_t get(const T& from, void* to, size_t bytes, size_t* written) {
   return CUBLAS_STATUS_SUCCESS;
 }
 
+template <class Handle, class T>
+cublasStatus_t make(Handle* handle, T* made) {
+  fake_gpu_made(made);
+  *handle = reinterpret_cast<Handle>(made);
+  return CUBLAS_STATUS_SUCCESS;
+}
+template <class T, class Handle>
+cublasStatus_t destroy(Handle handle) {
+  fake_gpu_destroyed(handle);
+  delete reinterpret_cast<T*>(handle);
+  return CUBLAS_STATUS_SUCCESS;
+}
+
 template <class T, class Handle>
 T& as(Handle handle) {
   return *reinterpret_cast<T*>(handle);
@@ -194,27 +215,16 @@ const T& as_const(Handle handle) {
 extern "C" {
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
-  return call("cublasLtCreate", [&] {
-    *handle = reinterpret_cast<cublasLtHandle_t>(new int);
-    return CUBLAS_STATUS_SUCCESS;
-  });
+  return call("cublasLtCreate", [&] { return make(handle, new int); });
 }
-cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
-  delete reinterpret_cast<int*>(handle);
-  return CUBLAS_STATUS_SUCCESS;
-}
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) { return destroy<int>(handle); }
 size_t cublasLtGetVersion() { return 130100; }
 
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* desc, cublasComputeType_t compute, cudaDataType_t scale) {
-  return call("cublasLtMatmulDescCreate", [&] {
-    *desc = reinterpret_cast<cublasLtMatmulDesc_t>(new MatmulDesc{.compute = compute, .scale = scale});
-    return CUBLAS_STATUS_SUCCESS;
-  });
+  return call("cublasLtMatmulDescCreate",
+              [&] { return make(desc, new MatmulDesc{.compute = compute, .scale = scale}); });
 }
-cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc) {
-  delete reinterpret_cast<MatmulDesc*>(desc);
-  return CUBLAS_STATUS_SUCCESS;
-}
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc) { return destroy<MatmulDesc>(desc); }
 cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute,
                                               const void* value, size_t bytes) {
   return call("cublasLtMatmulDescSetAttribute", [&] {
@@ -237,25 +247,16 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasL
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType_t type, uint64_t rows,
                                           uint64_t columns, int64_t leading) {
   return call("cublasLtMatrixLayoutCreate", [&] {
-    *layout = reinterpret_cast<cublasLtMatrixLayout_t>(
-        new Layout{type, static_cast<int64_t>(rows), static_cast<int64_t>(columns), leading});
-    return CUBLAS_STATUS_SUCCESS;
+    return make(layout, new Layout{type, static_cast<int64_t>(rows), static_cast<int64_t>(columns), leading});
   });
 }
-cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
-  delete reinterpret_cast<Layout*>(layout);
-  return CUBLAS_STATUS_SUCCESS;
-}
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) { return destroy<Layout>(layout); }
 
 cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
-  return call("cublasLtMatmulPreferenceCreate", [&] {
-    *preference = reinterpret_cast<cublasLtMatmulPreference_t>(new Preference);
-    return CUBLAS_STATUS_SUCCESS;
-  });
+  return call("cublasLtMatmulPreferenceCreate", [&] { return make(preference, new Preference); });
 }
 cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
-  delete reinterpret_cast<Preference*>(preference);
-  return CUBLAS_STATUS_SUCCESS;
+  return destroy<Preference>(preference);
 }
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
                                                     cublasLtMatmulPreferenceAttributes_t attribute, const void* value,
@@ -275,7 +276,6 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
   });
 }
 
-// An algorithm that rounds is listed for f32 only where the preference has its implementation, or TF32 is asked for.
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
                                               cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
                                               cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t preference, int most,
@@ -288,7 +288,9 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
       return CUBLAS_STATUS_NOT_SUPPORTED;
     }
     for (const Algorithm& algorithm : kAlgorithms) {
-      const bool allowed = (algorithm.flags & ~limits.implementations) == 0;
+      if (algorithm.rounds_parts && as_const<Layout>(d).type == CUDA_R_32F) continue;
+      const bool parts = !algorithm.rounds_parts || (limits.reductions & CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE) != 0;
+      const bool allowed = parts && (!algorithm.obeys || (algorithm.flags & ~limits.implementations) == 0);
       if (*count == most || !allowed || algorithm.workspace_bytes > limits.workspace_bytes) continue;
       cublasLtMatmulHeuristicResult_t& result = results[(*count)++];
       result = {};
@@ -339,18 +341,27 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
     if (workspace_bytes < algorithm->workspace_bytes) return CUBLAS_STATUS_INVALID_VALUE;
     bool good = expect_on_device(a, bytes_of(a_as), "A") && expect_on_device(b, bytes_of(b_as), "B") &&
                 expect_on_device(d, bytes_of(d_as), "D");
-    if (needed > 0) good = good && expect_on_device(workspace, needed, "the workspace") && aligned(workspace, 16);
+    if (needed > 0)
+      good = good && expect_on_device(workspace, needed, "the workspace") && aligned(workspace, kAlignment);
     if (adds_bias(of.epilogue)) good = good && expect_on_device(of.bias, d_as.rows * width(d_as.type), "the bias");
     if (of.epilogue == CUBLASLT_EPILOGUE_BGRADB) {
       good = good && expect_on_device(of.bias, d_as.columns * width(d_as.type), "the bias's gradient");
     }
-    for (const void* operand : {a, b, static_cast<const void*>(d)}) good = good && aligned(operand, kAlignment);
+    for (const void* operand : {a, b, static_cast<const void*>(d)}) {
+      if (aligned(operand, kAlignment)) continue;
+      fake_gpu_violation("cublasLtMatmul: an operand that is not aligned");
+      good = false;
+    }
     if (!good) return CUBLAS_STATUS_INVALID_VALUE;
     if (!algorithm->runs) return CUBLAS_STATUS_NOT_SUPPORTED;
-    const std::string name = "cublasLtMatmul by algorithm " + std::to_string(algorithm->id);
+    std::string name = "cublasLtMatmul by algorithm";
+    for (const int part : {int{algorithm->id}, int{of.compute}, int{a_as.type}, int{of.transpose_a},
+                           int{of.transpose_b}, int{of.epilogue}}) {
+      name += " " + std::to_string(part);
+    }
     const cudaError_t status = fake_gpu_enqueue(stream, name.c_str(), algorithm->seconds, [=] {
       if (needed > 0) std::memset(workspace, 0xff, static_cast<size_t>(needed));
-      multiply(of, a_as, a, b_as, b, d_as, d);
+      multiply(*algorithm, of, a_as, a, b_as, b, d_as, d);
     });
     if (status != cudaSuccess) return CUBLAS_STATUS_EXECUTION_FAILED;
     return CUBLAS_STATUS_SUCCESS;

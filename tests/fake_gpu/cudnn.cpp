@@ -5,12 +5,10 @@
 #include <cudnn_graph.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <map>
 #include <memory>
-#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -46,7 +44,7 @@ struct Engine {
   bool builds, runs;
 };
 
-// The first that does is not the fastest. Those that round or transform would be the fastest, by their notes.
+// The first that does is not the fastest. Those with notes round operands to TF32, whichever note it is.
 const std::vector<Engine>& engines() {
   static const std::vector<Engine> all = {
       {20, {CUDNN_NUMERICAL_NOTE_WINOGRAD}, 0, kOperation_s / 8, true, true},
@@ -292,7 +290,7 @@ class Execution {
     }
   }
 
-  // What is wrong with the graph.
+  // What is wrong with the graph; empty if nothing.
   static std::string fault_of(const Descriptor& graph) {
     for (const Snapshot& operation : graph.attribute(CUDNN_ATTR_OPERATIONGRAPH_OPS).descriptors) {
       if (const ConvolutionNames* names = convolution_of(*operation)) {
@@ -305,7 +303,20 @@ class Execution {
         if (conv.value<cudnnDataType_t>(CUDNN_ATTR_CONVOLUTION_COMP_TYPE) != CUDNN_DATA_FLOAT) {
           return "sums that are not in f32";
         }
-      } else if (operation->type != CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR) {
+        if (!shapes_fit(operation->child(names->x), operation->child(names->w), operation->child(names->y), conv)) {
+          return "shapes that do not fit";
+        }
+      } else if (operation->type == CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR) {
+        const Descriptor& pointwise = operation->child(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR);
+        const auto mode = pointwise.value<cudnnPointwiseMode_t>(CUDNN_ATTR_POINTWISE_MODE);
+        const bool has_other = operation->has(CUDNN_ATTR_OPERATION_POINTWISE_BDESC);
+        if (!(mode == CUDNN_POINTWISE_ADD && has_other) && mode != CUDNN_POINTWISE_RELU_FWD) {
+          return "a pointwise mode that is not offered";
+        }
+        if (pointwise.value<cudnnDataType_t>(CUDNN_ATTR_POINTWISE_MATH_PREC) != CUDNN_DATA_FLOAT) {
+          return "what follows a convolution, not in f32";
+        }
+      } else {
         return "an operation that is not offered";
       }
     }
@@ -313,6 +324,25 @@ class Execution {
   }
 
  private:
+  static bool shapes_fit(const Descriptor& x_desc, const Descriptor& w_desc, const Descriptor& y_desc,
+                         const Descriptor& conv) {
+    const auto x = x_desc.values<int64_t>(CUDNN_ATTR_TENSOR_DIMENSIONS);
+    const auto w = w_desc.values<int64_t>(CUDNN_ATTR_TENSOR_DIMENSIONS);
+    const auto y = y_desc.values<int64_t>(CUDNN_ATTR_TENSOR_DIMENSIONS);
+    const auto before = conv.values<int64_t>(CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS);
+    const auto after = conv.values<int64_t>(CUDNN_ATTR_CONVOLUTION_POST_PADDINGS);
+    const auto steps = conv.values<int64_t>(CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES);
+    const auto dilations = conv.values<int64_t>(CUDNN_ATTR_CONVOLUTION_DILATIONS);
+    if (x.at(0) != y.at(0) || w.at(0) != y.at(1) || x.at(1) % w.at(1) != 0 || w.at(0) % (x.at(1) / w.at(1)) != 0) {
+      return false;
+    }
+    for (size_t i = 0; i < 2; ++i) {
+      const int64_t reach = dilations.at(i) * (w.at(i + 2) - 1) + 1;
+      if (y.at(i + 2) != (x.at(i + 2) + before.at(i) + after.at(i) - reach) / steps.at(i) + 1) return false;
+    }
+    return true;
+  }
+
   static void convolve(const Descriptor& operation, const ConvolutionNames& names, Tensor& x, Tensor& w, Tensor& y) {
     switch (names.result) {
       case 'y':
@@ -361,12 +391,10 @@ class Execution {
           for (int64_t d = 0; d < to.dims[3]; ++d) {
             const double value = from.at(a, b, c, d);
             double& result = to.at(a, b, c, d);
-            if (mode == CUDNN_POINTWISE_ADD && other != nullptr) {
+            if (mode == CUDNN_POINTWISE_ADD) {
               result = value + other->at(index(0, a), index(1, b), index(2, c), index(3, d));
-            } else if (mode == CUDNN_POINTWISE_RELU_FWD) {
-              result = std::max(value, 0.0);
             } else {
-              throw Refusal(CUDNN_STATUS_NOT_SUPPORTED, "a pointwise mode that is not offered");
+              result = value < 0 ? 0 : value;
             }
           }
         }
@@ -420,10 +448,12 @@ void execute(const Handle& handle, const Descriptor& plan, const Descriptor& pac
   const int64_t bytes = made_up.workspace_bytes;
   if (bytes > 0 && !fake_gpu_holds(workspace, bytes)) refuse("the workspace is not in device memory");
   if (!made_up.runs) throw Refusal(CUDNN_STATUS_EXECUTION_FAILED, "the engine does not run");
-  const auto tensor_cores = [](auto note) { return note == CUDNN_NUMERICAL_NOTE_TENSOR_CORE; };
-  const auto execution =
-      std::make_shared<Execution>(graph, addresses, std::ranges::any_of(made_up.notes, tensor_cores));
-  const std::string what = "cudnnBackendExecute by engine " + std::to_string(made_up.number);
+  const auto execution = std::make_shared<Execution>(graph, addresses, !made_up.notes.empty());
+  std::string what = "cudnnBackendExecute by engine " + std::to_string(made_up.number) + " of";
+  for (const Snapshot& operation : graph.attribute(CUDNN_ATTR_OPERATIONGRAPH_OPS).descriptors) {
+    what += " " + std::to_string(operation->type);
+  }
+  for (const auto& [uid, tensor] : tensors_of(graph)) what += " " + std::to_string(static_cast<int>(dtype_of(*tensor)));
   const cudaError_t status = fake_gpu_enqueue(handle.stream, what.c_str(), made_up.seconds, [=] {
     if (bytes > 0) std::memset(workspace, 0xff, static_cast<size_t>(bytes));
     execution->run();
@@ -500,8 +530,20 @@ void get(const Descriptor& of, cudnnBackendAttributeName_t name, int64_t most, i
   }
 }
 
+// Engines that fuse what follows a convolution want narrow types here.
+bool has_engines(const Descriptor& graph) {
+  if (graph.attribute(CUDNN_ATTR_OPERATIONGRAPH_OPS).descriptors.size() == 1) return true;
+  return std::ranges::none_of(tensors_of(graph),
+                              [](const auto& item) { return dtype_of(*item.second) == DType::kF32; });
+}
+
 void finalize(Descriptor& descriptor) {
   switch (descriptor.type) {
+    case CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR:
+      if (!has_engines(descriptor.child(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH))) {
+        throw Refusal(CUDNN_STATUS_NOT_SUPPORTED, "no engine");
+      }
+      break;
     case CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR:
       if (const std::string fault = Execution::fault_of(descriptor); !fault.empty()) {
         throw Refusal(CUDNN_STATUS_NOT_SUPPORTED, fault);
@@ -556,6 +598,8 @@ const char* cudnnGetErrorString(cudnnStatus_t status) {
       return "CUDNN_STATUS_BAD_PARAM";
     case CUDNN_STATUS_EXECUTION_FAILED:
       return "CUDNN_STATUS_EXECUTION_FAILED";
+    case CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED:
+      return "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED";
     default:
       return "CUDNN_STATUS_INTERNAL_ERROR";
   }
@@ -563,9 +607,13 @@ const char* cudnnGetErrorString(cudnnStatus_t status) {
 void cudnnGetLastErrorString(char* message, size_t size) { std::snprintf(message, size, "%s", last_error().c_str()); }
 
 cudnnStatus_t cudnnCreate(cudnnHandle_t* handle) {
-  return call("cudnnCreate", [&] { *handle = reinterpret_cast<cudnnHandle_t>(new Handle); });
+  return call("cudnnCreate", [&] {
+    *handle = reinterpret_cast<cudnnHandle_t>(new Handle);
+    fake_gpu_made(*handle);
+  });
 }
 cudnnStatus_t cudnnDestroy(cudnnHandle_t handle) {
+  fake_gpu_destroyed(handle);
   delete reinterpret_cast<Handle*>(handle);
   return CUDNN_STATUS_SUCCESS;
 }
@@ -580,10 +628,13 @@ cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type, cu
   return call("cudnnBackendCreateDescriptor", [&] {
     auto made = std::make_unique<Descriptor>();
     made->type = type;
+    fake_gpu_made(made.get());
     *descriptor = made.release();
   });
 }
 cudnnStatus_t cudnnBackendDestroyDescriptor(cudnnBackendDescriptor_t descriptor) {
+  if (descriptor == nullptr) return CUDNN_STATUS_BAD_PARAM;  // the frontend's, where it could not be made
+  fake_gpu_destroyed(descriptor);
   delete static_cast<Descriptor*>(descriptor);
   return CUDNN_STATUS_SUCCESS;
 }

@@ -4,6 +4,7 @@
 #include <cxxabi.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <type_traits>
@@ -58,11 +59,17 @@ T argument(void** arguments, int which) {
 
 using Kernels = std::map<std::string, Bind>;
 
+constexpr unsigned kThreads = 256;  // of a block, which the kernels take for granted
+void expect_threads(dim3 block) {
+  if (block.x != kThreads) fake_gpu_violation("a kernel with " + std::to_string(block.x) + " threads a block");
+}
+
 template <class Index, class Kernel>
 void add_compute(Kernels& kernels) {
   kernels[key_of(demangled(typeid(compute<Index, Kernel>).name()))] = [](dim3 grid, dim3 block, void** arguments) {
+    expect_threads(block);
     return [kernel = argument<Kernel>(arguments, 0), count = argument<Index>(arguments, 1),
-            threads = static_cast<Index>(grid.x) * static_cast<Index>(block.x)] {
+            threads = static_cast<Index>(grid.x) * static_cast<Index>(kThreads)] {
       for (Index thread = threads; thread-- > 0;) compute_elements(kernel, thread, threads, count);
     };
   };
@@ -72,11 +79,13 @@ template <int kTogether, class Index, class Kernel>
 void add_reduce(Kernels& kernels) {
   kernels[key_of(demangled(typeid(reduce<kTogether, Index, Kernel>).name()))] = [](dim3 grid, dim3 block,
                                                                                    void** arguments) {
-    if (block.x != kReducers) fake_gpu_violation("a reduction with " + std::to_string(block.x) + " threads a block");
+    static_assert(kReducers == kThreads);
+    expect_threads(block);
     return [kernel = argument<Kernel>(arguments, 0), segments = argument<Index>(arguments, 1),
             terms = argument<Index>(arguments, 2), blocks = static_cast<Index>(grid.x)] {
       std::vector<typename Kernel::Sum> sums(kReducers);
       for (Index number = blocks; number-- > 0;) {
+        std::memset(static_cast<void*>(sums.data()), 0xff, sums.size() * sizeof sums[0]);
         const ReducingBlock<kTogether, Index, Kernel> one{kernel, segments, terms, number, sums.data()};
         for (int thread = kReducers; thread-- > 0;) one.sum(thread);
         for (int half = one.kOfSegment / 2; half > 0; half /= 2) {
@@ -109,7 +118,8 @@ void add_all_reduce(Kernels& kernels, std::type_identity<std::variant<Kernel...>
 }
 
 void bind_read_zeros(Kernels& kernels) {
-  kernels["read_zeros"] = [](dim3, dim3, void** arguments) {
+  kernels["read_zeros"] = [](dim3, dim3 block, void** arguments) {
+    expect_threads(block);
     return [data = argument<const float4*>(arguments, 0), count = argument<int64_t>(arguments, 1)] {
       for (int64_t i = 0; i < count; ++i) {
         if (data[i].x != 0 || data[i].y != 0 || data[i].z != 0 || data[i].w != 0) {

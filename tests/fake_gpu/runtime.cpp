@@ -60,7 +60,6 @@ const Meaning& meaning(cudaError_t error) {
 bool loses_the_device(int status) { return status == cudaErrorIllegalAddress || status == cudaErrorLaunchFailure; }
 
 struct Operation {
-  std::string what;
   double seconds = 0;  // by the device's clock, before it ends
   std::function<void()> run;
   cudaEvent_t event = nullptr;  // that it records
@@ -118,7 +117,7 @@ class Registry {
 };
 
 struct Device {
-  std::map<std::string, int64_t> calls;
+  int64_t calls = 0;
   std::vector<Fault> faults;
   int lost = 0;  // the status, if it is
   cudaError_t last_error = cudaSuccess;
@@ -130,6 +129,7 @@ struct Device {
   Stream* captured = nullptr;  // of them, the one that is
   Registry<Event> events;
   Registry<Graph> graphs, executables;
+  std::set<const void*> objects;
 
   std::vector<Operation> queue;
   double clock_s = 0;
@@ -167,8 +167,7 @@ struct Device {
   }
 
   int failure(const char* call) {
-    ++calls[call];
-    ++calls["*"];
+    ++calls;
     if (lost != 0) return lost;
     for (Fault& fault : faults) {
       if (fault.call != "*" && fault.call != call) continue;
@@ -215,7 +214,7 @@ struct Device {
     }
     if (!stream->capturing) {
       if (must_be_loaded) loaded.insert(what);
-      queue.push_back({what, seconds + kLaunch_s, std::move(run), nullptr});
+      queue.push_back({seconds + kLaunch_s, std::move(run), nullptr});
       return cudaSuccess;
     }
     if (stream->invalid) return cudaErrorStreamCaptureInvalidated;
@@ -224,7 +223,7 @@ struct Device {
       violate(what + " is captured, and was never launched before");
       return cudaErrorStreamCaptureUnsupported;
     }
-    stream->captured.push_back({what, seconds, std::move(run), nullptr});
+    stream->captured.push_back({seconds, std::move(run), nullptr});
     return cudaSuccess;
   }
 
@@ -269,11 +268,11 @@ cudaError_t record(cudaEvent_t handle, cudaStream_t on, unsigned flags) {
     found->time_s = device().clock_s;
   };
   if (!stream->capturing) {
-    gpu.queue.push_back({"cudaEventRecord", 0, happen, handle});
+    gpu.queue.push_back({0, happen, handle});
   } else if (stream->invalid) {
     return cudaErrorStreamCaptureInvalidated;
   } else {
-    stream->captured.push_back({"cudaEventRecord", 0, happen, handle});
+    stream->captured.push_back({0, happen, handle});
   }
   return cudaSuccess;
 }
@@ -305,7 +304,7 @@ cudaError_t launch(const void* kernel, dim3 grid, dim3 block, void** arguments, 
 
 }  // namespace
 
-int64_t calls(const std::string& call) { return device().calls[call]; }
+int64_t calls() { return device().calls; }
 
 void fail(const std::string& call, int64_t which, int status) { device().faults.push_back({call, which, status}); }
 
@@ -317,7 +316,8 @@ void mend() {
 
 Living living() {
   const Device& gpu = device();
-  return {gpu.bytes, gpu.streams.size(), gpu.events.size(), gpu.graphs.size() + gpu.executables.size()};
+  return {gpu.bytes, gpu.streams.size(), gpu.events.size(), gpu.graphs.size() + gpu.executables.size(),
+          static_cast<int64_t>(gpu.objects.size())};
 }
 
 std::vector<std::string> violations() { return device().violations; }
@@ -339,6 +339,11 @@ cudaError_t fake_gpu_enqueue(cudaStream_t stream, const char* what, double secon
 bool fake_gpu_holds(const void* data, int64_t bytes) { return device().holds(data, bytes); }
 
 void fake_gpu_violation(const std::string& what) { device().violate(what); }
+
+void fake_gpu_made(const void* object) { device().objects.insert(object); }
+void fake_gpu_destroyed(const void* object) {
+  if (device().objects.erase(object) == 0) device().violate("a library's object is destroyed that does not live");
+}
 
 // --- The device ---------------------------------------------------------------------------------
 
@@ -429,7 +434,7 @@ cudaError_t cudaMalloc(void** data, size_t bytes) {
     if (mapped == MAP_FAILED) return cudaErrorMemoryAllocation;
     // It ends where the page behind it begins, as far as it must be aligned.
     std::byte* begin = static_cast<std::byte*>(mapped) + mapped_bytes - up_to(wanted, fake_gpu::kAlignment);
-    if (!gpu.idle) std::memset(begin, 0xff, bytes);
+    if (!gpu.idle) std::memset(mapped, 0xff, static_cast<size_t>(mapped_bytes));
     mprotect(mapped, static_cast<size_t>(mapped_bytes + fake_gpu::kPage), PROT_NONE);
     gpu.memory[begin] = {static_cast<std::byte*>(mapped), mapped_bytes, wanted};
     gpu.bytes += wanted;
@@ -486,9 +491,11 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
       const auto* begin = static_cast<const std::byte*>(from);
       staged.assign(begin, begin + bytes);
     }
-    return gpu.put(
+    const cudaError_t status = gpu.put(
         stream, "cudaMemcpyAsync", fake_gpu::kOperation_s,
         [=, held = std::move(staged)] { std::memcpy(to, from_device ? from : held.data(), bytes); }, false);
+    if (status == cudaSuccess && !to_device) gpu.run_all();  // returns when memory that is not pinned is written
+    return status;
   });
 }
 
@@ -623,12 +630,15 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t ready, cudaStream_t stream) {
     if (found == nullptr || gpu.streams.find(stream) == nullptr) return cudaErrorInvalidResourceHandle;
     if (const cudaError_t refused = gpu.refuse_in_capture("cudaGraphLaunch"); refused != cudaSuccess) return refused;
     for (const fake_gpu::Operation& operation : found->operations) {
-      if (operation.event != nullptr && gpu.events.find(operation.event) == nullptr) {
+      if (operation.event == nullptr) continue;
+      Event* event = gpu.events.find(operation.event);
+      if (event == nullptr) {
         gpu.violate("a graph is launched that records an event that was destroyed");
         return cudaErrorInvalidResourceHandle;
       }
+      event->state = Event::State::kOnItsWay;
     }
-    gpu.queue.push_back({"cudaGraphLaunch", fake_gpu::kLaunch_s, [] {}, nullptr});
+    gpu.queue.push_back({fake_gpu::kLaunch_s, [] {}, nullptr});
     gpu.queue.insert(gpu.queue.end(), found->operations.begin(), found->operations.end());
     return cudaSuccess;
   });

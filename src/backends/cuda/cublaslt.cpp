@@ -326,6 +326,7 @@ class ProductCall : public Call<ProductOperands> {
         throw;
       } catch (const VendorError& error) {
         reason = error.what();
+        check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");  // or the device is to blame
       }
     }
     if (trials.empty()) {

@@ -76,14 +76,22 @@ std::string one_line(std::string_view text) {
   return line.size() > kMost ? line.substr(0, kMost) + " ..." : line;
 }
 
+// Whether the name of a status, in a text, is one of those that say that there is too little memory.
+bool tells_of_memory(std::string_view text) { return text.find("ALLOCATION_FAILED") != std::string_view::npos; }
+
+[[noreturn]] void fail(const std::string& line) {
+  if (tells_of_memory(line)) throw OutOfMemory("too little memory: " + line);
+  throw VendorError(line);
+}
+
 void check(cudnnStatus_t status, const char* call) {
   if (status == CUDNN_STATUS_SUCCESS) return;
-  throw VendorError(std::string(call) + ": " + one_line(fe::detail::get_last_error_string_()) + " (" +
-                    fe::detail::get_error_string(status) + ")");
+  fail(std::string(call) + ": " + one_line(fe::detail::get_last_error_string_()) + " (" +
+       fe::detail::get_error_string(status) + ")");
 }
 
 void check(fe::error_t error, const char* call) {
-  if (error.is_bad()) throw VendorError("cuDNN: " + std::string(call) + ": " + one_line(error.get_message()));
+  if (error.is_bad()) fail("cuDNN: " + std::string(call) + ": " + one_line(error.get_message()));
 }
 
 // As above, but where cuDNN says that it does not do this at all, throws Unimplemented.
@@ -263,6 +271,7 @@ class Cudnn::Prepared : public Call<ConvolutionOperands> {
         throw;
       } catch (const VendorError& error) {
         failure = plan.name + ": " + error.what();
+        check(cudaStreamSynchronize(session_->stream), "cudaStreamSynchronize");  // or the device is to blame
       }
     }
     if (candidates.empty()) throw VendorError(what_ + ": none of cuDNN's plans runs; the last, " + failure);

@@ -376,6 +376,8 @@ std::string version_or_none(F version) {
     return version();
   } catch (const LibraryMissing&) {
     return "";
+  } catch (const OutOfMemory&) {
+    return "";
   } catch (const VendorError&) {
     return "";
   }

@@ -141,8 +141,9 @@ double CudaPlan::read(TensorId id, int64_t index) const {
   std::vector<std::byte>& page = pages_[{storage, number}];
   if (page.empty()) {
     const int64_t begin = number * kPageBytes;
-    page.resize(static_cast<size_t>(std::min(kPageBytes, count(id) * width - begin)));
-    device_->read(page.data(), bytes(id) + begin, static_cast<int64_t>(page.size()));
+    std::vector<std::byte> found(static_cast<size_t>(std::min(kPageBytes, count(id) * width - begin)));
+    device_->read(found.data(), bytes(id) + begin, static_cast<int64_t>(found.size()));
+    page = std::move(found);
   }
   return load(page.data(), dtype(id), offset % kPageBytes / width);
 }

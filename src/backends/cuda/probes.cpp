@@ -66,7 +66,7 @@ Probe repeated(Device& device, Probe probe, double run_s, Piece piece) {
                                                                 for (int64_t i = 0; i < repeats; ++i) piece();
                                                               }},
                                                               /*captured=*/true),
-                                                stamps_s});
+                                                {0, 0}});
   probe.run = [runs] { runs->all->run(runs->stamps_s); };
   probe.took_s = [runs] { return runs->stamps_s.back() - runs->stamps_s.front(); };
   return probe;
