@@ -70,6 +70,7 @@ void add_bench_flags(CLI::App& app, BenchFlags& flags, const std::string& item) 
   app.add_option("--dtype", what.dtypes, "What to compute in, for --model: f32, tf32, bf16 or f16")
       ->delimiter(',')
       ->capture_default_str();
+  add_loss_scale(app, what.loss_scale);
   app.add_option("--optimizer", what.optimizers,
                  "For --model: sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw; several with commas")
       ->delimiter(',')

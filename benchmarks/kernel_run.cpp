@@ -81,6 +81,7 @@ Json KernelRun::what_results_depend_on() const {
           {"batch", what.batch},
           {"optimizer", what.optimizers},
           {"dtype", what.dtypes},
+          {"loss_scale", what.loss_scale.value_or(usual_loss_scale(Precision::kF16))},
           {"threads", flags_.threads},
           {"verify", flags_.verify},
           {"seed", flags_.seed},

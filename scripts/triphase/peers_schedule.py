@@ -128,7 +128,8 @@ GPU = Device(
         "PyTorch's phases lie between events in the last of those steps, waiting for launches "
         "included, and add up to device_step_s rather than to the step",
         "f32: TF32 is off in products and convolutions; tf32: it is on in both; bf16 and f16: "
-        "torch.autocast over weights in f32, without loss scaling here or there (no GradScaler)",
+        "torch.autocast over weights in f32; in f16 cuda scales the loss by a fixed power of two, "
+        "PyTorch not at all (no GradScaler)",
         _FREED,
         "cuda overwrites its gradients and is checked against float64 in its first process",
         _UNVERIFIED,

@@ -98,7 +98,12 @@ std::vector<Case> select_cases(const Selection& selection, int threads, double t
   std::map<std::string, Network> networks;
   std::vector<Case> cases;
   std::map<std::string, uint64_t> network_of;  // by the name of the case
-  for (const CaseSpec& spec : specs_of(selection)) {
+  const std::vector<CaseSpec> specs = specs_of(selection);
+  if (selection.loss_scale && std::ranges::none_of(specs, [](const CaseSpec& spec) { return spec.dtype == "f16"; })) {
+    throw InputError("--loss_scale", selection.suite.empty() ? "--dtype=f16" : "a suite with cases in f16",
+                     "no case in f16");
+  }
+  for (const CaseSpec& spec : specs) {
     const Precision precision = precision_of(spec.dtype);
     const std::string key = spec.model.name + ":" + spec.model.parameters.dump();
     auto found = networks.find(key);
@@ -107,11 +112,11 @@ std::vector<Case> select_cases(const Selection& selection, int threads, double t
     }
     const Network& network = found->second;
     const auto program = std::make_shared<const StepProgram>(
-        with_precision(lower(network, spec.batch, optimizer_named(spec.optimizer)), precision));
+        with_precision(lower(network, spec.batch, optimizer_named(spec.optimizer)), precision, selection.loss_scale));
     for (const std::string& backend : selection.backends) {
       Case item;
-      item.id = {network.spec,   network.name, network.parameters, spec.batch, spec.dtype,
-                 spec.optimizer, backend,      threads_of[backend]};
+      item.id = {network.spec,   network.name, network.parameters,  spec.batch,         spec.dtype,
+                 spec.optimizer, backend,      threads_of[backend], program->loss_scale};
       item.network = network.fingerprint;
       const auto [known, is_new] = network_of.emplace(item.id.name(), item.network);
       if (known->second != item.network) {

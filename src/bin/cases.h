@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@ struct Selection {
   std::vector<std::string> backends = {"onednn"};
   std::vector<std::string> optimizers = {"sgd"};
   std::vector<std::string> dtypes = {"f32"};
+  std::optional<double> loss_scale;  // of cases in f16; the usual one where absent
 };
 
 struct Case {

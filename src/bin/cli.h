@@ -3,8 +3,10 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <cstdio>
 #include <new>
+#include <optional>
 #include <string>
 
 #include "core/error.h"
@@ -32,6 +34,22 @@ inline std::string one_line(std::string text) {
     }
   }
   return line;
+}
+
+// The flag --loss_scale, for f16: a power of two, which no gradient is rounded by.
+inline void add_loss_scale(CLI::App& app, std::optional<double>& loss_scale) {
+  const auto check = [](const std::string& given) {
+    constexpr int kMostBits = 24;
+    double value = 0;
+    int exponent = 0;
+    const bool fits = CLI::detail::lexical_cast(given, value) && std::isfinite(value) &&
+                      std::frexp(value, &exponent) == 0.5 && exponent >= 1 && exponent <= kMostBits + 1;
+    return fits ? std::string() : "expected a power of two from 1 to 16777216, found '" + given + "'";
+  };
+  app.add_option("--loss_scale", loss_scale,
+                 "In f16, how many times as large gradients are computed, so that small ones do not become zero: a "
+                 "power of two; 1024 if not given")
+      ->check(CLI::Validator(check, "a power of two"));
 }
 
 // Runs `body`, which parses flags and works, and gives the exit code.

@@ -16,6 +16,7 @@ struct Flags {
   std::string model;
   int64_t batch = 1;
   std::string dtype = "f32";
+  std::optional<double> loss_scale;
   std::string optimizer = "sgd";
   std::string format = "table";
 };
@@ -32,6 +33,7 @@ int main(int argc, char** argv) {
   app.add_option("--dtype", flags.dtype, "f32, tf32 (products of rounded operands), bf16 or f16 (mixed precision)")
       ->check(CLI::IsMember(triphase::precision_names()))
       ->capture_default_str();
+  triphase::add_loss_scale(app, flags.loss_scale);
   app.add_option("--optimizer", flags.optimizer, "sgd, momentum, nesterov, adagrad, rmsprop, adam or adamw")
       ->capture_default_str();
   app.add_option("--format", flags.format, "table for people, json for programs")
@@ -39,11 +41,13 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   return triphase::guarded(app, [&] {
     app.parse(argc, argv);
+    if (flags.loss_scale && flags.dtype != "f16")
+      throw triphase::InputError("--loss_scale", "--dtype=f16", flags.dtype);
     const triphase::Network network =
         triphase::load_network(triphase::parse_model_spec(flags.model), triphase::benchmarks_folder() + "/models");
     const triphase::StepProgram program =
         triphase::with_precision(triphase::lower(network, flags.batch, triphase::optimizer_named(flags.optimizer)),
-                                 triphase::precision_named(flags.dtype).value());
+                                 triphase::precision_named(flags.dtype).value(), flags.loss_scale);
     const std::string text = flags.format == "json" ? triphase::cost_json(network, program).dump(2) + "\n"
                                                     : triphase::cost_table(network, program);
     if (std::fputs(text.c_str(), stdout) == EOF || std::fflush(stdout) != 0) {

@@ -4,6 +4,7 @@
 // f32: all. tf32: products and convolutions may round their operands to 11 bits of significand, in registers.
 // bf16, f16: mixed precision (Micikevicius et al., Mixed Precision Training, 2018): activations, gradients and the
 // weights that layers read are kept in it; sums, statistics, optimizer states and the weights that are updated in f32.
+// In f16 the loss is scaled, so that small gradients, which end at 2^-25 there, do not become zero.
 #pragma once
 
 #include <optional>
@@ -45,5 +46,8 @@ inline std::optional<Precision> precision_named(std::string_view name) {
 constexpr DType dtype_of(Precision precision) {
   return precision == Precision::kBF16 ? DType::kBF16 : precision == Precision::kF16 ? DType::kF16 : DType::kF32;
 }
+
+// What the loss is multiplied by and gradients are divided by again where they are used. A power of two rounds nothing.
+constexpr double usual_loss_scale(Precision precision) { return precision == Precision::kF16 ? 1024 : 1; }
 
 }  // namespace triphase

@@ -405,20 +405,22 @@ struct ElementEvaluator::Overloads {
     }
     return scaled(sum.result(), 1 / static_cast<double>(shape(0)[0]));
   }
-  Element operator()(const SoftmaxCrossEntropyBackward&) const {
+  Element operator()(const SoftmaxCrossEntropyBackward& kind) const {
     const int64_t classes = shape(0)[1];
     const bool hit = static_cast<int64_t>(read(1, index / classes).value) == index % classes;
     Accumulator sum;
     sum.add(read(0, index));
     if (hit) sum.add({-1, 1, 0});
-    return scaled(sum.result(), 1 / static_cast<double>(shape(0)[0]), 2);
+    return scaled(sum.result(), kind.loss_scale / static_cast<double>(shape(0)[0]), 2);
   }
   Element operator()(const MeanSquare&) const {
     Accumulator sum;
     for (int64_t i = 0; i < element_count(shape(0)); ++i) sum.add_product(read(0, i), read(0, i));
     return scaled(sum.result(), 1 / count(0));
   }
-  Element operator()(const MeanSquareBackward&) const { return scaled(read(0, index), 2 / count(0), 2); }
+  Element operator()(const MeanSquareBackward& kind) const {
+    return scaled(read(0, index), kind.loss_scale * 2 / count(0), 2);
+  }
 
   Element operator()(const Update& kind) const {
     return std::visit(
@@ -429,7 +431,7 @@ struct ElementEvaluator::Overloads {
           RunningError scalars[3];
           for (int s = 0; s < optimizer.kStates; ++s) state[s] = exact(static_cast<size_t>(3 + s), index);
           for (size_t s = 0; s < optimizer.scalars(1).size(); ++s) scalars[s] = exact(2, static_cast<int64_t>(s));
-          optimizer.step(w, exact(1, index), state, scalars);
+          optimizer.step(w, RunningError::exact(read(1, index).value / kind.loss_scale), state, scalars);
           const RunningError& result = output == 0 ? w : state[output - 1];
           // The running error is a worst case already: one rounding of a magnitude that size.
           return Element{result.value(), result.error() / kUnitRoundoffF32, 0};

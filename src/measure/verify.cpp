@@ -38,10 +38,15 @@ std::vector<int64_t> chosen_indices(int64_t count, int64_t most, VerifyMode mode
 
 std::string describe_fault(const StepProgram& program, const Expectation& expected, double found) {
   const Op& op = program.ops[static_cast<size_t>(expected.op)];
+  const Tensor& tensor = program.tensor(expected.tensor);
+  const DType dtype = tensor.type.dtype;
+  const bool scaled = tensor.role == Role::kGradient && program.loss_scale > 1;
   return program.layers[static_cast<size_t>(op.layer)].name + ": " + std::string(name_of(op.kind)) + " wrote " +
-         std::to_string(found) + " to element " + std::to_string(expected.index) + " of " +
-         program.tensor(expected.tensor).name + " where float64 has " + std::to_string(expected.element.value) +
-         " (bound " + std::to_string(expected.element.bound(program.tensor(expected.tensor).type.dtype)) + ")";
+         std::to_string(found) + " to element " + std::to_string(expected.index) + " of " + tensor.name +
+         " where float64 has " + std::to_string(expected.element.value) + " (bound " +
+         std::to_string(expected.element.bound(dtype)) + ")" +
+         (scaled && !std::isfinite(found) ? "; f16 ends at 65504, which a smaller --loss_scale keeps gradients below"
+                                          : "");
 }
 
 // Watches one step: before each group it recomputes what the group should write, after it compares.
@@ -111,8 +116,9 @@ class Checker {
     };
     if (program_.tensor(expected.tensor).role != Role::kGradient || !std::ranges::any_of(readers, updates)) return;
     GradientSums& sums = gradients_[expected.tensor];
-    sums.square += found * found;
-    sums.absolute += std::abs(found);
+    const double gradient = found / program_.loss_scale;
+    sums.square += gradient * gradient;
+    sums.absolute += std::abs(gradient);
     sums.elements += 1;
   }
 
@@ -156,6 +162,9 @@ Verification verify(const StepProgram& program, Plan& plan, VerifyMode mode, uin
   if (!fell && result.failure.empty()) {
     result.failure = "the loss does not fall: " + std::to_string(result.first_loss) + " at first, " +
                      std::to_string(result.last_loss) + " after " + std::to_string(kSteps) + " steps";
+    if (program.loss_scale > 1 && !std::isfinite(result.last_loss)) {
+      result.failure += "; a gradient may have passed 65504, the end of f16: try a smaller --loss_scale";
+    }
   }
   plan.restore();
   return result;

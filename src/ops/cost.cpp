@@ -144,7 +144,7 @@ struct FlopOf {
   Flop operator()(const MeanSquareBackward&) const { return only_executed(elements(in[0])); }
   Flop operator()(const Update& op) const {
     const int64_t flop = checked_mul(flop_per_parameter(op.optimizer), elements(in[0]));
-    return {flop, flop, flop};
+    return {flop, flop, op.loss_scale == 1 ? flop : checked_add(flop, elements(in[0]))};
   }
   Flop operator()(const Convert&) const { return {}; }
 };

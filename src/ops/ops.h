@@ -130,18 +130,24 @@ struct Reshape {
 // (x, target) -> loss, probabilities.  x, probabilities: [N, K]  target: [N], s32  loss: []
 struct SoftmaxCrossEntropy {};
 
-// dx = (probabilities - onehot(target)) / N.   (probabilities, target) -> dx
-struct SoftmaxCrossEntropyBackward {};
+// dx = loss_scale (probabilities - onehot(target)) / N.   (probabilities, target) -> dx
+struct SoftmaxCrossEntropyBackward {
+  double loss_scale = 1;
+};
 
 // loss = mean(x²).   (x) -> loss
 struct MeanSquare {};
 
-// dx = 2 x / count.   (x) -> dx
-struct MeanSquareBackward {};
+// dx = loss_scale 2 x / count.   (x) -> dx
+struct MeanSquareBackward {
+  double loss_scale = 1;
+};
 
-// One optimizer step of one parameter.   (w, dw, scalars, state...) -> new w, new state...
+// One optimizer step of one parameter with the gradient dw / loss_scale.
+// (w, dw, scalars, state...) -> new w, new state...
 struct Update {
   Optimizer optimizer;
+  double loss_scale = 1;
 };
 
 // y = x, rounded to another type.   (x) -> y

@@ -27,6 +27,7 @@ class Extractor {
     StepProgram& to = kernel_.program;
     to.batch = 1;
     to.precision = from.precision;
+    to.loss_scale = from.loss_scale;
     to.layers = {{"kernel", "kernel", false}};
     if (std::ranges::any_of(ops, [&](int op) { return std::holds_alternative<Update>(op_at(op).kind); })) {
       to.optimizer = from.optimizer;
@@ -175,7 +176,11 @@ std::string describe(const AvgPool2d& pool) {
   return describe(pool.window, true) + (matters && !pool.count_include_pad ? "/count_include_pad:0" : "");
 }
 
-std::string attributes(const OpKind& kind) {
+std::string attributes(const OpKind& kind, Precision precision) {
+  const auto describe_scale = [&](double loss_scale) {
+    const bool usual = loss_scale == usual_loss_scale(precision);
+    return usual ? "" : "/loss_scale:" + std::to_string(static_cast<int64_t>(loss_scale));
+  };
   return std::visit(Overloaded{
                         [](const Conv2d& conv) { return describe(conv.window, false); },
                         [](const Conv2dBackwardData& op) { return describe(op.conv.window, false); },
@@ -184,7 +189,11 @@ std::string attributes(const OpKind& kind) {
                         [](const MaxPool2dBackward& op) { return describe(op.window, true); },
                         [](const AvgPool2d& pool) { return describe(pool); },
                         [](const AvgPool2dBackward& op) { return describe(op.pool); },
-                        [](const Update& op) { return "/optimizer:" + std::string(name_of(op.optimizer)); },
+                        [&](const SoftmaxCrossEntropyBackward& op) { return describe_scale(op.loss_scale); },
+                        [&](const MeanSquareBackward& op) { return describe_scale(op.loss_scale); },
+                        [&](const Update& op) {
+                          return "/optimizer:" + std::string(name_of(op.optimizer)) + describe_scale(op.loss_scale);
+                        },
                         [](const auto&) { return std::string(); },
                     },
                     kind);
@@ -206,7 +215,7 @@ std::string name_of(const Kernel& kernel) {
   const Operands operands = operands_of(kernel);
   std::string name =
       op_name(kernel) + "/in:" + extents_of(kernel, operands.in) + "/out:" + extents_of(kernel, operands.out);
-  for (const Op* op : ops_of(kernel)) name += attributes(op->kind);
+  for (const Op* op : ops_of(kernel)) name += attributes(op->kind, kernel.program.precision);
   return name;
 }
 

@@ -76,11 +76,23 @@ class Narrower {
   std::map<TensorId, TensorId> copies_;  // by parameter
 };
 
+void scale_loss(StepProgram& program, double scale) {
+  program.loss_scale = scale;
+  for (Op& op : program.ops) {
+    std::visit(
+        [&](auto& kind) {
+          if constexpr (requires { kind.loss_scale; }) kind.loss_scale = scale;
+        },
+        op.kind);
+  }
+}
+
 }  // namespace
 
-StepProgram with_precision(StepProgram f32, Precision precision) {
+StepProgram with_precision(StepProgram f32, Precision precision, std::optional<double> loss_scale) {
   f32.precision = precision;
   if (is_narrow(dtype_of(precision))) Narrower(f32, dtype_of(precision));
+  if (precision == Precision::kF16) scale_loss(f32, loss_scale.value_or(usual_loss_scale(precision)));
   validate(f32);
   return f32;
 }

@@ -73,6 +73,7 @@ struct StepProgram {
   TensorId loss = kNoTensor;
   Optimizer optimizer;
   Precision precision = Precision::kF32;
+  double loss_scale = 1;  // that gradients are computed with, as the ops that begin and use them say
 
   const Tensor& tensor(TensorId id) const { return tensors[static_cast<size_t>(id)]; }
   Tensor& tensor(TensorId id) { return tensors[static_cast<size_t>(id)]; }

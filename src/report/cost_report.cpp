@@ -42,31 +42,33 @@ Json cost_json(const Network& network, const StepProgram& program) {
   const Ratio executed = ratio(sums.phases, &Cost::flop_executed);
   const Ratio bytes = ratio(sums.phases, &Cost::traffic_bytes);
   const Memory held = logical_memory(program);
-  return {{"schema", 1},
-          {"model", network.spec},
-          {"model_parameters", network.parameters},
-          {"batch", program.batch},
-          {"dtype", to_string(program.precision)},
-          {"optimizer", name_of(program.optimizer)},
-          {"parameters", parameter_count(program)},
-          {"first_layer_share", first_layer_share(program, sums)},
-          {"layers", layers},
-          {"totals", phases_json(sums.phases)},
-          {"ratio",
-           {{"flop", flop.plain},
-            {"flop_with_update", flop.with_update},
-            {"flop_executed", executed.plain},
-            {"flop_executed_with_update", executed.with_update},
-            {"bytes", bytes.plain},
-            {"bytes_with_update", bytes.with_update}}},
-          {"memory_bytes",
-           {{"parameters", held.parameters},
-            {"gradients", held.gradients},
-            {"optimizer_state", held.optimizer_state},
-            {"activations", held.activations},
-            {"statistics", held.statistics},
-            {"input", held.input},
-            {"total", held.total}}}};
+  Json json = {{"schema", 1},
+               {"model", network.spec},
+               {"model_parameters", network.parameters},
+               {"batch", program.batch},
+               {"dtype", to_string(program.precision)},
+               {"optimizer", name_of(program.optimizer)},
+               {"parameters", parameter_count(program)},
+               {"first_layer_share", first_layer_share(program, sums)},
+               {"layers", layers},
+               {"totals", phases_json(sums.phases)},
+               {"ratio",
+                {{"flop", flop.plain},
+                 {"flop_with_update", flop.with_update},
+                 {"flop_executed", executed.plain},
+                 {"flop_executed_with_update", executed.with_update},
+                 {"bytes", bytes.plain},
+                 {"bytes_with_update", bytes.with_update}}},
+               {"memory_bytes",
+                {{"parameters", held.parameters},
+                 {"gradients", held.gradients},
+                 {"optimizer_state", held.optimizer_state},
+                 {"activations", held.activations},
+                 {"statistics", held.statistics},
+                 {"input", held.input},
+                 {"total", held.total}}}};
+  if (program.precision == Precision::kF16) json["loss_scale"] = program.loss_scale;
+  return json;
 }
 
 std::string cost_table(const Network& network, const StepProgram& program) {
@@ -74,7 +76,8 @@ std::string cost_table(const Network& network, const StepProgram& program) {
   const Memory held = logical_memory(program);
   std::string text = network.spec + ", batch " + std::to_string(program.batch) + ", " +
                      std::string(to_string(program.precision)) + ", " + std::string(name_of(program.optimizer)) + ": " +
-                     std::to_string(parameter_count(program)) + " parameters\n\n";
+                     std::to_string(parameter_count(program)) + " parameters" +
+                     (program.loss_scale == 1 ? "" : ", loss times " + fixed(program.loss_scale, 0)) + "\n\n";
   Table table({"layer", "kind", "phase", "FLOP", "FLOP unpadded", "FLOP executed", "traffic"});
   for (size_t i = 0; i < program.layers.size(); ++i) {
     add_rows(table, program.layers[i].name, program.layers[i].kind, sums.layers[i]);

@@ -42,6 +42,7 @@ std::vector<Json> rows(const KernelId& id, const Repetition& repetition, const K
     row["op"] = id.op;
     row["phase"] = id.phase;
     row["dtype"] = id.dtype;
+    if (kernel.program.precision == Precision::kF16) row["loss_scale"] = kernel.program.loss_scale;
     row["backend"] = id.backend;
     row["cache"] = cache;
     row["multiplicity"] = used_by.size();

@@ -78,6 +78,7 @@ class RowWriter {
                 {"dtype", id_.dtype},
                 {"optimizer", id_.optimizer},
                 {"backend", id_.backend}});
+    if (program_.precision == Precision::kF16) row["loss_scale"] = program_.loss_scale;
     write_status(row, measured_);
     write_cost(row, cost);
     rows_.push_back(std::move(row));
@@ -216,8 +217,10 @@ class RowWriter {
 }  // namespace
 
 std::string CaseId::name() const {
+  const std::optional<Precision> precision = precision_named(dtype);
+  const bool usual = loss_scale == usual_loss_scale(precision.value_or(Precision::kF32));
   return model + "/batch:" + std::to_string(batch) + "/dtype:" + dtype + "/optimizer:" + optimizer +
-         "/backend:" + backend;
+         "/backend:" + backend + (usual ? "" : "/loss_scale:" + std::to_string(static_cast<int64_t>(loss_scale)));
 }
 
 std::vector<Json> rows(const CaseId& id, const Repetition& repetition, const StepProgram& program,

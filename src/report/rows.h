@@ -23,8 +23,9 @@ struct CaseId {
   std::string optimizer = "sgd";
   std::string backend = "onednn";
   int threads = 1;
+  double loss_scale = 1;
 
-  // "OneNet/batch:64/dtype:f32/optimizer:sgd/backend:onednn"
+  // "OneNet/batch:64/dtype:f32/optimizer:sgd/backend:onednn", with "/loss_scale:1" where it is not the usual one.
   std::string name() const;
 };
 

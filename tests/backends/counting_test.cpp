@@ -41,7 +41,9 @@ TEST(Counting, executed_flop_of_every_op_and_optimizer_is_what_the_reference_exe
     for (const std::string& optimizer : optimizer_names()) {
       expect_counts_match(lower(network_from(named.json), 3, optimizer_named(optimizer)), seen);
     }
-    expect_counts_match(with_precision(lower(network_from(named.json), 3, Sgd{}), Precision::kBF16), seen);
+    for (const Precision precision : {Precision::kBF16, Precision::kF16}) {
+      expect_counts_match(with_precision(lower(network_from(named.json), 3, Sgd{}), precision), seen);
+    }
   }
   EXPECT_EQ(seen.size(), std::variant_size_v<OpKind>);
 }

@@ -7,6 +7,7 @@
 #include "backends/reference/interpreter.h"
 #include "networks.h"
 #include "program/initial.h"
+#include "program/precision.h"
 
 namespace triphase {
 namespace {
@@ -37,6 +38,35 @@ const Op* update_of(const StepProgram& program, TensorId parameter) {
 }
 
 class SmallNetworks : public testing::TestWithParam<NamedNetwork> {};
+
+// A step in f16, with all tensors wide again, so that nothing but the loss's scale is left of it.
+StepProgram scaled_program(const Network& network, const Optimizer& optimizer, double loss_scale) {
+  StepProgram program = with_precision(lower(network, 3, optimizer), Precision::kF16, loss_scale);
+  for (Tensor& tensor : program.tensors) {
+    if (is_narrow(tensor.type.dtype)) tensor.type.dtype = DType::kF32;
+  }
+  return program;
+}
+
+// A power of two rounds nothing: gradients are exactly so much larger, and parameters learn exactly the same.
+TEST_P(SmallNetworks, a_scaled_loss_scales_gradients_and_no_update) {
+  for (const std::string& optimizer : optimizer_names()) {
+    const Network network = network_from(GetParam().json);
+    const StepProgram plain = scaled_program(network, optimizer_named(optimizer), 1);
+    const StepProgram scaled = scaled_program(network, optimizer_named(optimizer), 4096);
+    Interpreter<double> expected = initialised(plain, 5);
+    Interpreter<double> found = initialised(scaled, 5);
+    expected.run_all();
+    found.run_all();
+    ASSERT_EQ(plain.tensors.size(), scaled.tensors.size());
+    for (TensorId id = 0; id < static_cast<TensorId>(plain.tensors.size()); ++id) {
+      const double factor = plain.tensor(id).role == Role::kGradient ? 4096 : 1;
+      for (size_t i = 0; i < expected[id].size(); ++i) {
+        EXPECT_EQ(found[id][i], factor * expected[id][i]) << plain.tensor(id).name << " " << optimizer;
+      }
+    }
+  }
+}
 
 TEST_P(SmallNetworks, gradients_are_the_finite_differences_of_the_loss) {
   const StepProgram program = lower(network_from(GetParam().json), 3, Sgd{});

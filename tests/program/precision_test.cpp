@@ -101,6 +101,31 @@ TEST_P(Precisions, every_copy_follows_its_parameter_and_is_all_that_layers_read)
   }
 }
 
+TEST_P(Precisions, f16_alone_scales_the_loss_where_gradients_begin_and_where_they_are_used) {
+  const auto scales_of = [](const StepProgram& program) {
+    std::multiset<double> scales;
+    for (const Op& op : program.ops) {
+      std::visit(
+          [&](const auto& kind) {
+            if constexpr (requires { kind.loss_scale; }) scales.insert(kind.loss_scale);
+          },
+          op.kind);
+    }
+    return scales;
+  };
+  const auto updates = static_cast<size_t>(std::ranges::count_if(
+      in(Precision::kF16).ops, [](const Op& op) { return std::holds_alternative<Update>(op.kind); }));
+  for (const auto& [precision, name] : kPrecisions) {
+    const StepProgram program = in(precision);
+    EXPECT_EQ(program.loss_scale, precision == Precision::kF16 ? 1024 : 1) << name;
+    EXPECT_EQ(scales_of(program).size(), 1 + updates);
+    EXPECT_EQ(scales_of(program).count(program.loss_scale), 1 + updates);
+    const StepProgram asked = with_precision(lower(network_from(GetParam().json), 3, Adam{}), precision, 8);
+    EXPECT_EQ(asked.loss_scale, precision == Precision::kF16 ? 8 : 1) << name;
+    EXPECT_EQ(scales_of(asked).count(asked.loss_scale), 1 + updates);
+  }
+}
+
 TEST_P(Precisions, mixed_computes_the_same_flop_from_fewer_bytes) {
   const StepProgram f32 = in(Precision::kF32);
   for (const Precision precision : kMixed) {
@@ -110,7 +135,9 @@ TEST_P(Precisions, mixed_computes_the_same_flop_from_fewer_bytes) {
     for (const auto& [phase, cost] : before) {
       EXPECT_EQ(after[phase].flop, cost.flop);
       EXPECT_EQ(after[phase].flop_unpadded, cost.flop_unpadded);
-      EXPECT_EQ(after[phase].flop_executed, cost.flop_executed);
+      // In f16 each gradient is divided by the loss's scale.
+      const bool divides = precision == Precision::kF16 && phase == Phase::kUpdate;
+      EXPECT_EQ(after[phase].flop_executed, cost.flop_executed + (divides ? parameter_count(f32) : 0));
       if (phase == Phase::kUpdate) continue;
       EXPECT_LT(after[phase].traffic_bytes, cost.traffic_bytes);
     }

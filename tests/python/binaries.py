@@ -110,6 +110,23 @@ REFUSED_FLAGS: dict[str, tuple[list[object], list[str]]] = {
     "batch_0": (["--model=OneNet", "--batch=0"], ["batch: expected an integer from 1", "found 0"]),
     "backend": (["--model=OneNet", "--backend=foo"], ["onednn, cuda or reference", "'foo'"]),
     "dtype": (["--model=OneNet", "--dtype=f99"], ["one of f32, tf32, bf16, f16", "'f99'"]),
+    "loss_scale_0": (
+        ["--model=OneNet", "--dtype=f16", "--loss_scale=0"],
+        ["a power of two", "'0'"],
+    ),
+    "loss_scale_huge": (
+        ["--model=OneNet", "--dtype=f16", "--loss_scale=33554432"],
+        ["from 1 to 16777216", "'33554432'"],
+    ),
+    "loss_scale_nan": (["--model=OneNet", "--dtype=f16", "--loss_scale=nan"], ["a power of two"]),
+    "loss_scale_in_f32": (
+        ["--model=OneNet", "--loss_scale=2"],
+        ["--loss_scale: expected --dtype=f16", "found no case in f16"],
+    ),
+    "loss_scale_of_suite": (
+        ["--suite=smoke", "--dtype=f16", "--loss_scale=2"],
+        ["--loss_scale: expected a suite with cases in f16"],
+    ),
     "optimizer": (["--model=OneNet", "--optimizer=sdg"], ["one of sgd", "'sdg'"]),
     "threads_0": (["--model=OneNet", "--threads=0"], ["--threads"]),
     "verify": (["--model=OneNet", "--verify=maybe"], ["--verify", "maybe"]),

@@ -71,8 +71,13 @@ def test_dtypes_change_bytes_and_no_flop(tmp_path: Path, dtype: str, width: int)
     assert document["parameters"] == 20
     assert document["memory_bytes"]["parameters"] == 20 * (4 + (width if width == 2 else 0))
     assert document["memory_bytes"]["gradients"] == 20 * width
+    # SGD's two operations; in f16 gradients are divided by the loss's scale before.
+    assert fc["update"]["flop"] == 20 * 2
+    assert fc["update"]["flop_executed"] == 20 * (3 if dtype == "f16" else 2)
+    assert document.get("loss_scale") == (1024 if dtype == "f16" else None)
     table = cost(f"--model={model}", "--batch=5", f"--dtype={dtype}").stdout
     assert f"batch 5, {dtype}, sgd" in table
+    assert ("loss times 1024" in table) == (dtype == "f16")
 
 
 @pytest.mark.parametrize("name", ["OneNet", "onenet", "ONENET"])
@@ -130,6 +135,14 @@ BAD_FLAGS: dict[str, tuple[list[object], list[str]]] = {
     "batch_overflows": (["--model=ConvNet", f"--batch={2**40}"], ["expected sizes below 2^63"]),
     "optimizer": (["--model=OneNet", "--optimizer=sdg"], ["one of sgd, momentum", "found 'sdg'"]),
     "dtype": (["--model=OneNet", "--dtype=f64"], ["--dtype", "f64"]),
+    "loss_scale_3": (
+        ["--model=OneNet", "--dtype=f16", "--loss_scale=3"],
+        ["--loss_scale", "a power of two from 1 to 16777216", "'3'"],
+    ),
+    "loss_scale_in_bf16": (
+        ["--model=OneNet", "--dtype=bf16", "--loss_scale=2"],
+        ["--loss_scale: expected --dtype=f16, found bf16"],
+    ),
     "format": (["--model=OneNet", "--format=yaml"], ["--format", "yaml"]),
     "parameter_without_value": (["--model=MLP:inputs"], ["name=integer", "found 'inputs'"]),
     "parameter_fraction": (["--model=MLP:inputs=1.5"], ["name=integer", "found 'inputs=1.5'"]),
@@ -159,7 +172,7 @@ def test_wrong_flags_are_refused_in_one_line(case: str) -> None:
 def test_help_lists_the_flags() -> None:
     process = cost("--help")
     assert process.returncode == 0
-    for flag in ("--model", "--batch", "--dtype", "--optimizer", "--format"):
+    for flag in ("--model", "--batch", "--dtype", "--loss_scale", "--optimizer", "--format"):
         assert flag in process.stdout
 
 

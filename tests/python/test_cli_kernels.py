@@ -279,6 +279,21 @@ def test_kernels_of_mixed_precision_say_what_they_keep_in_f32(tiny: Path, tmp_pa
     assert {"update", "convert"} <= {row["op"] for row in rows}
 
 
+@pytest.mark.parametrize("scale", [1024, 64, 1])
+def test_kernels_name_the_losses_scale_where_it_is_not_the_usual_one(
+    tiny: Path, tmp_path: Path, scale: int
+) -> None:
+    out = tmp_path / "out.json"
+    flags = (f"--model={tiny}", "--backend=reference", "--dtype=f16", f"--benchmark_out={out}")
+    process = kernels(*flags, f"--loss_scale={scale}")
+    assert process.returncode == 0, process.stderr
+    assert {row["loss_scale"] for row in rows_of(out)} == {scale}
+    names = [row["name"] for row in rows_of(out)]
+    knowing = {"update", "softmax_cross_entropy_backward"} if scale != 1024 else set()
+    assert {name.split("/")[0] for name in names if f"/loss_scale:{scale}/" in name} == knowing
+    assert {name.split("/")[0] for name in names if "loss_scale" in name} == knowing
+
+
 # --- What cannot run ------------------------------------------------------------------------------
 
 NOT_HERE: dict[str, tuple[list[str], str]] = {

@@ -332,6 +332,27 @@ def test_every_dtype_of_the_reference_is_verified_and_named(
     assert f"{dtype}, sgd" in process.stdout
 
 
+def test_the_losses_scale_is_said_in_f16_and_named_where_it_is_not_the_usual_one(
+    tiny: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.json"
+    flags = (f"--model={tiny}", "--backend=reference", "--dtype=bf16,f16", f"--benchmark_out={out}")
+    rows = {}
+    for scale in (1024, 1):
+        process = steps(*flags, *([] if scale == 1024 else [f"--loss_scale={scale}"]))
+        assert process.returncode == 0, process.stderr
+        rows[scale] = [row for row in results(out)["benchmarks"] if row["phase"] == "update"]
+        for row in rows[scale]:
+            assert row.get("loss_scale") == (scale if row["dtype"] == "f16" else None)
+            assert ("/loss_scale:" in row["name"]) == (row["dtype"] == "f16" and scale == 1)
+    assert any("/backend:reference/loss_scale:1/update/" in row["name"] for row in rows[1])
+    usual, plain = (
+        next(row["flop_executed"] for row in rows[scale] if row["dtype"] == "f16")
+        for scale in (1024, 1)
+    )
+    assert usual > plain
+
+
 # --- What cannot run ------------------------------------------------------------------------------
 
 NOT_HERE: dict[str, tuple[list[str], str]] = {

@@ -64,25 +64,26 @@ void CudaPlan::compile(int op) {
                  [&](const RunningStatistics& kind) { compile_running_statistics(op, kind); },
                  [&](const Reshape&) { compile_reshape(op); },
                  [&](const SoftmaxCrossEntropy&) { compile_softmax_cross_entropy(op); },
-                 [&](const SoftmaxCrossEntropyBackward&) {
+                 [&](const SoftmaxCrossEntropyBackward& kind) {
                    begin({op});
                    put_over(out[0], in[0], op);
                    const int64_t rows = shape(out[0])[0];
+                   const auto scale = static_cast<float>(kind.loss_scale / static_cast<double>(rows));
                    end_elementwise(op, out[0], [=, this]<class T>() {
                      return kernels::SoftmaxCrossEntropyBackward<T>{data<T>(in[0]), data<int32_t>(in[1]),
-                                                                    data<T>(out[0]), count(out[0]) / rows,
-                                                                    1.0f / static_cast<float>(rows)};
+                                                                    data<T>(out[0]), count(out[0]) / rows, scale};
                    });
                  },
                  [&](const MeanSquare&) { compile_mean_square(op); },
-                 [&](const MeanSquareBackward&) {
+                 [&](const MeanSquareBackward& kind) {
                    begin({op});
                    put_over(out[0], in[0], op);
+                   const auto scale = static_cast<float>(2 * kind.loss_scale / static_cast<double>(count(in[0])));
                    end_elementwise(op, out[0], [=, this]<class T>() {
-                     return kernels::Scale<T>{data<T>(in[0]), data<T>(out[0]), 2.0f / static_cast<float>(count(in[0]))};
+                     return kernels::Scale<T>{data<T>(in[0]), data<T>(out[0]), scale};
                    });
                  },
-                 [&](const Update& kind) { compile_update(op, kind.optimizer); },
+                 [&](const Update& kind) { compile_update(op, kind); },
                  [&](const Convert&) { compile_convert(op); },
              },
              op_at(op).kind);
@@ -483,7 +484,7 @@ void CudaPlan::compile_mean_square(int op) {
 }
 
 // Parameters and states are replaced where they lie, copies with them; small parameters together.
-void CudaPlan::compile_update(int op, const Optimizer& optimizer) {
+void CudaPlan::compile_update(int op, const Update& kind) {
   const auto gradient_of = [&](int update) { return op_at(update).inputs[1]; };
   const auto is_small = [&](int update) { return count(op_at(update).inputs[0]) <= kMostTogether; };
   std::vector<int> updates = {op};
@@ -515,9 +516,11 @@ void CudaPlan::compile_update(int op, const Optimizer& optimizer) {
     put(copies[u], replaced_by(program_, copies[u]));
     touch(copies[u]);
   }
+  const auto unscale = static_cast<float>(1 / kind.loss_scale);
   const auto launch = [=, this]<class T, class Rule>(const Rule& rule) {
     kernels::Update<Rule, T> kernel{};
     kernel.rule = rule;
+    kernel.unscale = unscale;
     kernel.scalars = data(program_.scalars);
     int64_t elements = 0;
     for (size_t u = 0; u < updates.size(); ++u) {
@@ -531,11 +534,12 @@ void CudaPlan::compile_update(int op, const Optimizer& optimizer) {
     }
     device_->launch(kernel, elements);
   };
-  end("kernel:" + std::string(name_of(optimizer)), [=, dtype = dtype(gradient_of(op))] {
-    std::visit(
-        [&](const auto& rule) { with_float_type(dtype, [&]<class T>() { launch.template operator()<T>(rule); }); },
-        optimizer);
-  });
+  end("kernel:" + std::string(name_of(kind.optimizer)),
+      [=, optimizer = kind.optimizer, dtype = dtype(gradient_of(op))] {
+        std::visit(
+            [&](const auto& rule) { with_float_type(dtype, [&]<class T>() { launch.template operator()<T>(rule); }); },
+            optimizer);
+      });
 }
 
 // A copy apart from its parameter's update.

@@ -388,7 +388,8 @@ struct Convert {
 };
 
 // One step of an optimizer on several parameters at once, as if their elements lay in a row; T is what their gradients
-// are kept in. Reads by value(), computes by put(): arithmetic in between would wait for each element's operands.
+// are kept in, which `unscale` takes the loss's scale from. Reads by value(), computes by put(): arithmetic in between
+// would wait for each element's operands.
 template <class Rule, class T>
 struct Update {
   static constexpr int kMostParts = 32;
@@ -400,6 +401,7 @@ struct Update {
     int64_t end;  // of its elements in the row
   };
   Rule rule;
+  float unscale;
   const float* scalars;
   int count;
   Part parts[kMostParts];
@@ -429,7 +431,7 @@ struct Update {
     return read;
   }
   TRIPHASE_HOST_DEVICE void put(int64_t i, Operands read) const {
-    rule.step(read.w, read.gradient, read.states, read.scalars);
+    rule.step(read.w, read.gradient * unscale, read.states, read.scalars);
     const auto [p, element] = place(i);
     const Part& part = parts[p];
     part.w[element] = read.w;

@@ -95,7 +95,7 @@ class CudaPlan : public GroupedPlan {
   void compile_running_statistics(int op, const RunningStatistics& kind);
   void compile_softmax_cross_entropy(int op);
   void compile_mean_square(int op);
-  void compile_update(int op, const Optimizer& optimizer);
+  void compile_update(int op, const Update& kind);
   void compile_convert(int op);
   void launch_add_bias(TensorId x, TensorId bias, TensorId y, bool relu);
   // Its bias and ReLU by own kernels, on y in place.

@@ -366,7 +366,7 @@ class Interpreter {
     (*this)[op.outputs[0]][0] = losses.value() / T(static_cast<double>(rows));
   }
 
-  void execute(const SoftmaxCrossEntropyBackward&, const Op& op) {
+  void execute(const SoftmaxCrossEntropyBackward& kind, const Op& op) {
     const auto& probabilities = (*this)[op.inputs[0]];
     const auto& target = (*this)[op.inputs[1]];
     auto& dx = (*this)[op.outputs[0]];
@@ -375,7 +375,8 @@ class Interpreter {
     for (int64_t n = 0; n < rows; ++n) {
       for (int64_t k = 0; k < classes; ++k) {
         const T p = probabilities[n * classes + k];
-        dx[n * classes + k] = (k == to_index(target[n]) ? p - T(1.0) : p) / T(static_cast<double>(rows));
+        dx[n * classes + k] =
+            (k == to_index(target[n]) ? p - T(1.0) : p) / T(static_cast<double>(rows) / kind.loss_scale);
       }
     }
   }
@@ -387,10 +388,10 @@ class Interpreter {
     (*this)[op.outputs[0]][0] = sum.value() / T(static_cast<double>(x.size()));
   }
 
-  void execute(const MeanSquareBackward&, const Op& op) {
+  void execute(const MeanSquareBackward& kind, const Op& op) {
     const auto& x = (*this)[op.inputs[0]];
     auto& dx = (*this)[op.outputs[0]];
-    for (size_t i = 0; i < x.size(); ++i) dx[i] = x[i] * T(2.0 / static_cast<double>(x.size()));
+    for (size_t i = 0; i < x.size(); ++i) dx[i] = x[i] * T(2.0 * kind.loss_scale / static_cast<double>(x.size()));
   }
 
   void execute(const Update& kind, const Op& op) {
@@ -403,7 +404,9 @@ class Interpreter {
           for (size_t i = 0; i < gradient.size(); ++i) {
             T state[2] = {0.0, 0.0};
             for (int s = 0; s < optimizer.kStates; ++s) state[s] = (*this)[op.outputs[s + 1]][i];
-            optimizer.step((*this)[op.outputs[0]][i], gradient[i], state, scalars.data());
+            const T scaled = gradient[i];
+            const T unscaled = kind.loss_scale == 1 ? scaled : scaled * T(1 / kind.loss_scale);
+            optimizer.step((*this)[op.outputs[0]][i], unscaled, state, scalars.data());
             for (int s = 0; s < optimizer.kStates; ++s) (*this)[op.outputs[s + 1]][i] = state[s];
           }
         },

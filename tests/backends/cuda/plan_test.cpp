@@ -221,6 +221,46 @@ TEST(CudaPlan, copies_are_written_by_their_parameters_updates_and_gradients_of_t
   EXPECT_EQ(wide.count("convert"), 0);
 }
 
+// Of a mean over 2^20 results: around 2^-19, where f16 keeps five bits or fewer.
+TEST(CudaPlan, a_scaled_loss_keeps_what_f16_would_lose_of_small_gradients) {
+  const Network network = network_from(R"({"name": "wide", "input": {"shape": [2]}, "loss": {"kind": "mean_square"},
+                                           "layers": [{"name": "fc", "kind": "linear", "out_features": 64}]})");
+  const auto relative_error = [&](std::optional<double> loss_scale) {
+    const StepProgram program = with_precision(lower(network, 16384, Sgd{}), Precision::kF16, loss_scale);
+    StandIn backend;
+    const auto plan = compiled(backend, program);
+    const auto reference = compiled(*make_reference_backend(), program);  // keeps the results of each op
+    std::vector<double> stamps;
+    for (Plan* one : {plan.get(), reference.get()}) {
+      one->allocate(3);
+      one->run_step(Marks::kNone, stamps);
+    }
+    double difference = 0;
+    double size = 0;
+    for (const Op& op : program.ops) {
+      if (!std::holds_alternative<MeanSquareBackward>(op.kind)) continue;
+      const int64_t count = element_count(program.tensor(op.inputs[0]).type.shape);
+      for (int64_t i = 0; i < count; i += 97) {
+        const double exact = 2 * reference->read(op.inputs[0], i) / static_cast<double>(count);
+        difference += std::abs(plan->read(op.outputs[0], i) / program.loss_scale - exact);
+        size += std::abs(exact);
+      }
+    }
+    return difference / size;
+  };
+  EXPECT_GT(relative_error(1), 0x1p-8) << "as without a scale";
+  EXPECT_LT(relative_error({}), 0x1p-10) << "a rounding of f16 here and one of the result there";
+}
+
+TEST(CudaPlan, a_gradient_that_overflows_in_f16_fails_and_says_what_to_change) {
+  StandIn backend;
+  const StepProgram program = with_precision(program_of("mlp"), Precision::kF16, 0x1p24);
+  const auto plan = compiled(backend, program);
+  plan->allocate(3);
+  EXPECT_THAT(verify(program, *plan, VerifyMode::kFull, 3).failure,
+              testing::AllOf(testing::HasSubstr("f16 ends at 65504"), testing::HasSubstr("a smaller --loss_scale")));
+}
+
 TEST(CudaPlan, a_bias_gradient_that_no_product_has_runs_after_it) {
   StandIn backend({.bias_gradients = false});
   const StepProgram program = program_of("mlp");
