@@ -40,21 +40,22 @@ struct Engine {
   int64_t number;
   std::vector<cudnnBackendNumericalNote_t> notes;
   int64_t workspace_bytes;
-  double seconds;  // of a run
-  bool builds, runs;
+  double seconds;               // of a run
+  bool builds, runs, captured;  // whether it can be
 };
 
 // The first that does is not the fastest. Those with notes round operands to TF32, whichever note it is.
 const std::vector<Engine>& engines() {
   static const std::vector<Engine> all = {
-      {20, {CUDNN_NUMERICAL_NOTE_WINOGRAD}, 0, kOperation_s / 8, true, true},
-      {21, {CUDNN_NUMERICAL_NOTE_TENSOR_CORE}, 1024, kOperation_s / 2, true, true},
-      {22, {CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS}, 0, kOperation_s / 8, true, true},
-      {23, {}, 0, kOperation_s, false, true},
-      {24, {}, 4096, 3 * kOperation_s, true, true},
-      {25, {}, 0, kOperation_s, true, false},
-      {26, {}, 512, kOperation_s, true, true},
-      {27, {}, int64_t{1} << 40, kOperation_s, true, true},
+      {20, {CUDNN_NUMERICAL_NOTE_WINOGRAD}, 0, kOperation_s / 8, true, true, true},
+      {21, {CUDNN_NUMERICAL_NOTE_TENSOR_CORE}, 1024, kOperation_s / 2, true, true, true},
+      {22, {CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS}, 0, kOperation_s / 8, true, true, true},
+      {23, {}, 0, kOperation_s, false, true, true},
+      {28, {}, 0, kOperation_s / 8, true, true, false},
+      {24, {}, 4096, 3 * kOperation_s, true, true, true},
+      {25, {}, 0, kOperation_s, true, false, true},
+      {26, {}, 512, kOperation_s, true, true, true},
+      {27, {}, int64_t{1} << 40, kOperation_s, true, true, true},
   };
   return all;
 }
@@ -448,6 +449,9 @@ void execute(const Handle& handle, const Descriptor& plan, const Descriptor& pac
   const int64_t bytes = made_up.workspace_bytes;
   if (bytes > 0 && !fake_gpu_holds(workspace, bytes)) refuse("the workspace is not in device memory");
   if (!made_up.runs) throw Refusal(CUDNN_STATUS_EXECUTION_FAILED, "the engine does not run");
+  if (!made_up.captured && fake_gpu_captures(handle.stream)) {
+    throw Refusal(CUDNN_STATUS_EXECUTION_FAILED, "the engine cannot be captured");
+  }
   const auto execution = std::make_shared<Execution>(graph, addresses, !made_up.notes.empty());
   std::string what = "cudnnBackendExecute by engine " + std::to_string(made_up.number) + " of";
   for (const Snapshot& operation : graph.attribute(CUDNN_ATTR_OPERATIONGRAPH_OPS).descriptors) {
@@ -466,7 +470,7 @@ void execute(const Handle& handle, const Descriptor& plan, const Descriptor& pac
 // Which the heuristics list, best first.
 std::vector<int64_t> listed(cudnnBackendHeurMode_t mode) {
   if (mode == CUDNN_HEUR_MODE_FALLBACK) return {24, 26};
-  return {20, 21, 22, 23, 24, 25, 26, 27};
+  return {20, 21, 22, 23, 28, 24, 25, 26, 27};
 }
 
 template <class T>

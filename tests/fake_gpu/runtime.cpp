@@ -336,6 +336,11 @@ cudaError_t fake_gpu_enqueue(cudaStream_t stream, const char* what, double secon
   return device().put(stream, what, seconds, std::move(run), true);
 }
 
+bool fake_gpu_captures(cudaStream_t stream) {
+  const fake_gpu::Stream* found = device().streams.find(stream);
+  return found != nullptr && found->capturing;
+}
+
 bool fake_gpu_holds(const void* data, int64_t bytes) { return device().holds(data, bytes); }
 
 void fake_gpu_violation(const std::string& what) { device().violate(what); }

@@ -60,6 +60,7 @@ extern "C" {
 int fake_gpu_failure(const char* call);
 // Puts `run` on the stream, as one operation that takes so long. Returns a status.
 cudaError_t fake_gpu_enqueue(cudaStream_t stream, const char* what, double seconds, std::function<void()> run);
+bool fake_gpu_captures(cudaStream_t stream);
 // Whether these bytes lie in one allocation of the device.
 bool fake_gpu_holds(const void* data, int64_t bytes);
 void fake_gpu_violation(const std::string& what);

@@ -1,210 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
-// A convolution is a graph of one node, and more for its bias and ReLU; cuDNN's heuristics list engines for it, best
-// first, of which the first that compute as asked, fit the workspace and build are kept as plans.
-//
-// By cuDNN's frontend: headers that find all of cuDNN's functions through one handle. What they want of CUDA's runtime
-// they look for in libcudart.so, which need not be there, as this program has the runtime within. So nothing is called
-// that depends on it: Graph::check_support, Graph::autotune, the keeping of plans for CUDA graphs.
+// Convolutions that run: plans of a ConvolutionGraph are tried, and the fastest kept.
 #include "backends/cuda/cudnn.h"
 
-#define NV_CUDNN_FRONTEND_USE_DYNAMIC_LOADING
-#define CUDNN_FRONTEND_SKIP_JSON_LIB  // no plan is written down
-#include <cudnn_frontend.h>
-
 #include <algorithm>
-#include <array>
 #include <limits>
-#include <string_view>
+#include <map>
+#include <string>
 #include <vector>
 
-#include "backends/cuda/library.h"
+#include "backends/cuda/cudnn_graph.h"
 #include "backends/cuda/status.h"
 #include "core/error.h"
-
-void* cudnn_frontend::cudnn_dlhandle = nullptr;  // which the frontend declares, and its user defines
 
 namespace triphase::cuda {
 namespace {
 
 namespace fe = cudnn_frontend;
 
-constexpr size_t kOldestVersion = 90000;  // 9.0.0, as cudnnGetVersion counts
-constexpr size_t kMostPlans = 8;          // kept of a convolution: each costs time to build and to try
-constexpr int64_t kWorkspaceBytes = 256 << 20;
 constexpr int kTimedRuns = 4;  // in a row
 constexpr int kRounds = 3;
 constexpr double kClearlySlower = 2;  // than the fastest so far: not tried again
+constexpr double kLongRun_s = 1e-3;   // of which a launch is no part to speak of
+constexpr int64_t kMostZeros = 1 << 16;
 
-// What an engine must not do: sum in less than f32, round inputs that are kept wider, or transform, which is other
-// arithmetic than is counted, with errors that follow the largest element rather than each. With f32, tensor cores
-// compute in TF32.
-std::vector<fe::NumericalNote_t> forbidden(Precision precision) {
-  std::vector<fe::NumericalNote_t> notes = {fe::NumericalNote_t::DOWN_CONVERT_INPUTS,
-                                            fe::NumericalNote_t::REDUCED_PRECISION_REDUCTION,
-                                            fe::NumericalNote_t::FFT,
-                                            fe::NumericalNote_t::WINOGRAD,
-                                            fe::NumericalNote_t::WINOGRAD_TILE_4x4,
-                                            fe::NumericalNote_t::WINOGRAD_TILE_6x6,
-                                            fe::NumericalNote_t::WINOGRAD_TILE_13x13};
-  if (precision == Precision::kF32) notes.push_back(fe::NumericalNote_t::TENSOR_CORE);
-  return notes;
-}
-
-fe::DataType_t data_type(Precision precision) {
-  switch (dtype_of(precision)) {
-    case DType::kBF16:
-      return fe::DataType_t::BFLOAT16;
-    case DType::kF16:
-      return fe::DataType_t::HALF;
-    default:
-      return fe::DataType_t::FLOAT;
-  }
-}
-
-// cuDNN's messages run over several lines, and may be very long.
-std::string one_line(std::string_view text) {
-  constexpr size_t kMost = 400;
-  std::string line;
-  for (const char character : text) {
-    if (character != '\n') {
-      line += character;
-    } else if (!line.empty() && !line.ends_with("; ")) {
-      line += "; ";
-    }
-  }
-  while (line.ends_with("; ")) line.resize(line.size() - 2);
-  return line.size() > kMost ? line.substr(0, kMost) + " ..." : line;
-}
-
-// Whether the name of a status, in a text, is one of those that say that there is too little memory.
-bool tells_of_memory(std::string_view text) { return text.find("ALLOCATION_FAILED") != std::string_view::npos; }
-
-[[noreturn]] void fail(const std::string& line) {
-  if (tells_of_memory(line)) throw OutOfMemory("too little memory: " + line);
-  throw VendorError(line);
-}
-
-void check(cudnnStatus_t status, const char* call) {
-  if (status == CUDNN_STATUS_SUCCESS) return;
-  fail(std::string(call) + ": " + one_line(fe::detail::get_last_error_string_()) + " (" +
-       fe::detail::get_error_string(status) + ")");
-}
-
-void check(fe::error_t error, const char* call) {
-  if (error.is_bad()) fail("cuDNN: " + std::string(call) + ": " + one_line(error.get_message()));
-}
-
-// As above, but where cuDNN says that it does not do this at all, throws Unimplemented.
-void check(fe::error_t error, const char* call, const std::string& what) {
-  const bool unsupported = error.get_code() == fe::error_code_t::GRAPH_NOT_SUPPORTED ||
-                           error.get_code() == fe::error_code_t::HEURISTIC_QUERY_FAILED ||
-                           error.get_message().find("CUDNN_STATUS_NOT_SUPPORTED") != std::string::npos;
-  if (unsupported) throw Unimplemented(what + ": cuDNN: " + one_line(error.get_message()));
-  check(std::move(error), call);
-}
-
-// The frontend keeps every function that it found, and cuDNN is never closed.
-void open_cudnn() {
-  static const Library library("cuDNN 9", {"libcudnn.so.9", "libcudnn.so"},
-                               "install it from NVIDIA; where it came as the Python package nvidia-cudnn, its folder "
-                               "nvidia/cudnn/lib must be in LD_LIBRARY_PATH");
-  fe::cudnn_dlhandle = library.handle();
-  const size_t version = fe::detail::get_backend_version();
-  if (version < kOldestVersion) {
-    throw LibraryMissing("cuDNN 9 or newer is needed, found " + fe::detail::convert_version_to_str(version));
-  }
-}
-
-const char* name_of(Convolution::Direction direction) {
-  switch (direction) {
-    case Convolution::Direction::kForward:
-      return "forward";
-    case Convolution::Direction::kBackwardData:
-      return "backward_data";
-    case Convolution::Direction::kBackwardWeights:
-      return "backward_weights";
-  }
-  return "";
-}
-
-std::string describe(const Convolution& convolution) {
-  return std::string("conv2d ") + name_of(convolution.direction) + " in " +
-         std::string(to_string(convolution.precision)) + " with x " + to_string(convolution.x) + ", w " +
-         to_string(convolution.w) + ", y " + to_string(convolution.y) +
-         (adds_bias(convolution.epilogue) ? ", a bias" : "") + (does_relu(convolution.epilogue) ? ", a ReLU" : "");
-}
-
-// --- The graph of a convolution -----------------------------------------------------------------
-
-using Tensor = std::shared_ptr<fe::graph::Tensor_attributes>;
-
-// Every graph has the first three, and is given their addresses in this order.
-enum Uid : int64_t { kX = 1, kW, kY, kBias };
-
-std::vector<int64_t> strides_of(const Shape& shape, bool channels_last) {
-  const int64_t area = shape[2] * shape[3];
-  if (channels_last) return {area * shape[1], 1, shape[3] * shape[1], shape[1]};
-  return {area * shape[1], area, shape[3], 1};
-}
-
-// What an engine may ask for: as much as it takes to lay out all operands anew, or more for small ones.
-int64_t most_workspace_bytes(const Convolution& convolution) {
-  const int64_t width = size_in_bytes(dtype_of(convolution.precision));
-  const int64_t elements = element_count(convolution.x) + element_count(convolution.w) + element_count(convolution.y);
-  return std::max(kWorkspaceBytes, 2 * elements * width);
-}
-
-template <class Attributes>
-Attributes attributes(const Window& window) {
-  const auto values = [](const std::array<int64_t, 2>& pair) { return std::vector(pair.begin(), pair.end()); };
-  return Attributes()
-      .set_padding(values(window.padding))
-      .set_stride(values(window.stride))
-      .set_dilation(values(window.dilation));
-}
-
-// Groups go without saying: w has C / groups input channels.
-void build(fe::graph::Graph& graph, const Convolution& convolution) {
-  using namespace fe::graph;
+using Key = std::vector<int64_t>;
+Key key_of(const Convolution& convolution) {
   const auto& [direction, conv, x, w, y, precision, channels_last, epilogue] = convolution;
-  const auto strides = [last = channels_last](const Shape& shape) { return strides_of(shape, last); };
-  const auto input = [&](Uid uid, const Shape& shape) {
-    return graph.tensor(Tensor_attributes().set_uid(uid).set_dim(shape).set_stride(strides(shape)));
-  };
-  const auto set_output = [&](const Tensor& tensor, Uid uid, const Shape& shape) {
-    tensor->set_output(true).set_uid(uid).set_dim(shape).set_stride(strides(shape));
-  };
-  graph.set_io_data_type(data_type(precision))
-      .set_intermediate_data_type(fe::DataType_t::FLOAT)
-      .set_compute_data_type(fe::DataType_t::FLOAT)
-      .set_cuda_graph_retention(fe::CudaGraphRetention_t::NONE);  // whoever captures keeps the call
-  switch (direction) {
-    case Convolution::Direction::kForward: {
-      const Tensor from_x = input(kX, x);
-      const Tensor from_w = input(kW, w);
-      Tensor result = graph.conv_fprop(from_x, from_w, attributes<Conv_fprop_attributes>(conv.window));
-      const auto then = [&](fe::PointwiseMode_t mode, auto... more) {
-        result->set_dim(y).set_stride(strides(y)).set_data_type(fe::DataType_t::FLOAT);  // in between, in f32
-        result = graph.pointwise(result, more..., Pointwise_attributes().set_mode(mode));
-      };
-      if (adds_bias(epilogue)) then(fe::PointwiseMode_t::ADD, input(kBias, {1, y[1], 1, 1}));
-      if (does_relu(epilogue)) then(fe::PointwiseMode_t::RELU_FWD);
-      set_output(result, kY, y);
-      break;
-    }
-    case Convolution::Direction::kBackwardData: {
-      const Tensor from_y = input(kY, y);
-      const Tensor from_w = input(kW, w);
-      set_output(graph.conv_dgrad(from_y, from_w, attributes<Conv_dgrad_attributes>(conv.window)), kX, x);
-      break;
-    }
-    case Convolution::Direction::kBackwardWeights: {
-      const Tensor from_y = input(kY, y);
-      const Tensor from_x = input(kX, x);
-      set_output(graph.conv_wgrad(from_y, from_x, attributes<Conv_wgrad_attributes>(conv.window)), kW, w);
-      break;
-    }
+  Key key = {static_cast<int64_t>(direction), conv.groups, static_cast<int64_t>(precision), channels_last,
+             static_cast<int64_t>(epilogue)};
+  const Window& window = conv.window;
+  for (const auto& pair : {window.kernel, window.stride, window.padding, window.dilation}) {
+    key.insert(key.end(), pair.begin(), pair.end());
   }
+  for (const Shape& shape : {x, w, y}) key.insert(key.end(), shape.begin(), shape.end());
+  return key;
 }
 
 }  // namespace
@@ -214,6 +43,7 @@ void build(fe::graph::Graph& graph, const Convolution& convolution) {
 struct Cudnn::Session {
   cudaStream_t stream;
   cudnnHandle_t handle = nullptr;
+  std::map<Key, std::string> chosen;  // plans, by name
 
   explicit Session(cudaStream_t on) : stream(on) {
     open_cudnn();
@@ -223,50 +53,83 @@ struct Cudnn::Session {
     check(status, "cudnnSetStream");
   }
   ~Session() { fe::detail::destroy_handle(handle); }
+
+  // As many as kMostZeros, of any type.
+  std::byte* zeros() {
+    if (zeros_ == nullptr) {
+      constexpr size_t kBytes = kMostZeros * sizeof(float);
+      void* data = nullptr;
+      check(cudaMalloc(&data, kBytes), "cudaMalloc");
+      Owned<std::byte*, cudaFree> zeros(static_cast<std::byte*>(data));
+      check(cudaMemsetAsync(data, 0, kBytes, stream), "cudaMemsetAsync");
+      zeros_ = std::move(zeros);
+    }
+    return zeros_.get();
+  }
+
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
+
+ private:
+  Owned<std::byte*, cudaFree> zeros_;
 };
 
 class Cudnn::Prepared : public Call<ConvolutionOperands> {
  public:
-  Prepared(std::shared_ptr<const Session> session, const Convolution& convolution)
-      : session_(std::move(session)), what_(describe(convolution)), has_bias_(adds_bias(convolution.epilogue)) {
-    build(graph_, convolution);
-    check(graph_.validate(), "Graph::validate", what_);
-    check(graph_.build_operation_graph(session_->handle), "Graph::build_operation_graph", what_);
-    check(graph_.create_execution_plans({fe::HeurMode_t::A, fe::HeurMode_t::FALLBACK}), "Graph::create_execution_plans",
-          what_);
-    graph_.deselect_numeric_notes(forbidden(convolution.precision))
-        .deselect_workspace_greater_than(most_workspace_bytes(convolution));
-    keep_plans();
-    check(graph_.prepare_variant_pack_template(), "Graph::prepare_variant_pack_template");
+  Prepared(std::shared_ptr<Session> session, const Convolution& convolution)
+      : session_(std::move(session)),
+        key_(key_of(convolution)),
+        graph_(convolution, session_->handle),
+        plans_(graph_.plans()) {
+    if (!graph_.takes_zero_bias()) return;
+    if (convolution.y[1] > kMostZeros) throw Unimplemented(graph_.description() + ": too many channels for one call");
+    zeros_ = session_->zeros();
   }
 
   std::string implementation() const override { return "cudnn:" + plans_.front().name; }
 
   int64_t workspace_bytes() const override {
     int64_t most = 0;
-    for (const Plan& plan : plans_) most = std::max(most, plan.workspace_bytes);
+    for (const ConvolutionPlan& plan : plans_) most = std::max(most, plan.workspace_bytes);
     return most;
   }
 
   // As the step will run them: captured, so that what a launch costs the host does not count. Plans take turns, so that
-  // the clocks' rise at the start favours none.
+  // the clocks' rise at the start favours none. Of long runs one tells which plans are hopeless.
   void tune(const ConvolutionOperands& operands, std::byte* workspace) override {
+    std::string& chosen = session_->chosen[key_];
+    if (const auto known = std::ranges::find(plans_, chosen, &ConvolutionPlan::name); known != plans_.end()) {
+      plans_ = {*known};
+      return;
+    }
+    const Event begin = make_event();
+    const Event end = make_event();
+    const auto seconds_of = [&](auto put_on_stream) {
+      check(cudaEventRecord(begin.get(), session_->stream), "cudaEventRecord");
+      put_on_stream();
+      check(cudaEventRecord(end.get(), session_->stream), "cudaEventRecord");
+      check(cudaEventSynchronize(end.get()), "cudaEventSynchronize");
+      return seconds_between(begin, end);
+    };
+
     struct Candidate {
-      Plan plan;
+      ConvolutionPlan plan;
       Graph runs;
       double fastest_s = std::numeric_limits<double>::infinity();
     };
     std::vector<Candidate> candidates;
     std::string failure;
-    for (const Plan& plan : plans_) {
+    double fastest_s = std::numeric_limits<double>::infinity();  // of one run, and its launch
+    for (const ConvolutionPlan& plan : plans_) {
+      const auto run_plan = [&] { run(plan, operands, workspace); };
       try {
-        run(plan, operands, workspace);
-        check(cudaStreamSynchronize(session_->stream), "cudaStreamSynchronize");
+        seconds_of(run_plan);  // loads its kernels
+        const double once_s = seconds_of(run_plan);
+        if (once_s >= kLongRun_s && once_s > kClearlySlower * fastest_s) continue;
         candidates.push_back({plan, capture(session_->stream, [&] {
-                                for (int r = 0; r < kTimedRuns; ++r) run(plan, operands, workspace);
+                                for (int r = 0; r < kTimedRuns; ++r) run_plan();
                               })});
+        fastest_s = std::min(fastest_s, once_s);
       } catch (const DeviceLost&) {
         throw;
       } catch (const VendorError& error) {
@@ -274,23 +137,21 @@ class Cudnn::Prepared : public Call<ConvolutionOperands> {
         check(cudaStreamSynchronize(session_->stream), "cudaStreamSynchronize");  // or the device is to blame
       }
     }
-    if (candidates.empty()) throw VendorError(what_ + ": none of cuDNN's plans runs; the last, " + failure);
+    if (candidates.empty())
+      throw VendorError(graph_.description() + ": none of cuDNN's plans runs; the last, " + failure);
 
-    const Event begin = make_event();
-    const Event end = make_event();
-    double fastest_s = std::numeric_limits<double>::infinity();
+    fastest_s = std::numeric_limits<double>::infinity();
     for (int round = 0; round < kRounds; ++round) {
       for (Candidate& candidate : candidates) {
         if (round > 0 && candidate.fastest_s > kClearlySlower * fastest_s) continue;
-        check(cudaEventRecord(begin.get(), session_->stream), "cudaEventRecord");
-        check(cudaGraphLaunch(candidate.runs.get(), session_->stream), "cudaGraphLaunch");
-        check(cudaEventRecord(end.get(), session_->stream), "cudaEventRecord");
-        check(cudaEventSynchronize(end.get()), "cudaEventSynchronize");
-        candidate.fastest_s = std::min(candidate.fastest_s, seconds_between(begin, end));
+        const double runs_s =
+            seconds_of([&] { check(cudaGraphLaunch(candidate.runs.get(), session_->stream), "cudaGraphLaunch"); });
+        candidate.fastest_s = std::min(candidate.fastest_s, runs_s);
         fastest_s = std::min(fastest_s, candidate.fastest_s);
       }
     }
     plans_ = {std::ranges::min_element(candidates, {}, &Candidate::fastest_s)->plan};
+    chosen = plans_.front().name;
   }
 
   void run(const ConvolutionOperands& operands, std::byte* workspace) override {
@@ -298,60 +159,26 @@ class Cudnn::Prepared : public Call<ConvolutionOperands> {
   }
 
  private:
-  struct Plan {
-    int64_t index;  // in the graph
-    std::string name;
-    int64_t workspace_bytes;
-  };
-
-  void keep_plans() {
-    std::string failure;
-    for (int64_t index = 0; index < graph_.get_execution_plan_count() && plans_.size() < kMostPlans; ++index) {
-      Plan plan{index, "", 0};
-      check(graph_.get_plan_name_at_index(index, plan.name), "Graph::get_plan_name_at_index");
-      const auto same = [&](const Plan& kept) { return kept.name == plan.name; };  // as another heuristic listed it
-      if (std::ranges::any_of(plans_, same)) continue;
-      if (auto error = graph_.build_plan_at_index(index); error.is_bad()) {
-        if (error.get_message() != "Deselecting execution plan") failure = plan.name + ": " + error.get_message();
-        continue;
-      }
-      check(graph_.get_workspace_size_plan_at_index(index, plan.workspace_bytes),
-            "Graph::get_workspace_size_plan_at_index");
-      plans_.push_back(std::move(plan));
-    }
-    if (!plans_.empty()) return;
-    if (failure.empty())
-      failure = "all compute in less than asked for, by transforms, or in more workspace than they may take";
-    throw Unimplemented(what_ + ": cuDNN: none of " + std::to_string(graph_.get_execution_plan_count()) +
-                        " plans will do; " + one_line(failure));
+  void run(const ConvolutionPlan& plan, const ConvolutionOperands& operands, std::byte* workspace) const {
+    const auto& [x, w, y, bias] = operands;
+    graph_.run(plan, session_->handle, {x, w, y, zeros_ != nullptr ? zeros_ : bias}, workspace);
   }
 
-  void run(const Plan& plan, const ConvolutionOperands& operands, std::byte* workspace) const {
-    void* addresses[] = {operands.x, operands.w, operands.y, operands.bias};  // by Uid
-    const int count = has_bias_ ? 4 : 3;
-    check(graph_.execute_plan_at_index(session_->handle, addresses, count, workspace, plan.index),
-          "Graph::execute_plan_at_index");
-  }
-
-  std::shared_ptr<const Session> session_;
-  std::string what_;
-  bool has_bias_;
-  fe::graph::Graph graph_;
-  std::vector<Plan> plans_;
+  std::shared_ptr<Session> session_;
+  Key key_;
+  ConvolutionGraph graph_;
+  std::vector<ConvolutionPlan> plans_;
+  std::byte* zeros_ = nullptr;  // in the place of a bias, where the graph wants them
 };
 
 // --- Outside ------------------------------------------------------------------------------------
 
-Cudnn::Cudnn(cudaStream_t stream) : session_(std::make_shared<const Session>(stream)) {}
+Cudnn::Cudnn(cudaStream_t stream) : session_(std::make_shared<Session>(stream)) {}
 
 std::string Cudnn::version() const { return fe::detail::get_backend_version_string(); }
 
 std::unique_ptr<Call<ConvolutionOperands>> Cudnn::prepare(const Convolution& convolution) {
-  try {
-    return std::make_unique<Prepared>(session_, convolution);
-  } catch (const fe::cudnnException& error) {
-    throw VendorError("cuDNN: " + one_line(error.what()));
-  }
+  return std::make_unique<Prepared>(session_, convolution);
 }
 
 }  // namespace triphase::cuda

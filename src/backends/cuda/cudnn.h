@@ -29,7 +29,7 @@ class Cudnn {
   struct Session;
   class Prepared;
 
-  std::shared_ptr<const Session> session_;
+  std::shared_ptr<Session> session_;
 };
 
 }  // namespace triphase::cuda

@@ -29,6 +29,10 @@ StepProgram program_of(int64_t batch) {
   return with_precision(lower(network_from(R"({"name": "all", "input": {"shape": [2, 4, 4]},
         "loss": {"kind": "softmax_cross_entropy"}, "layers": [
         {"name": "conv", "kind": "conv2d", "out_channels": 3, "kernel": 2}, {"name": "relu", "kind": "relu"},
+        {"name": "conv2", "kind": "conv2d", "out_channels": 2, "kernel": 1, "bias": false},
+        {"name": "relu2", "kind": "relu"},
+        {"name": "conv3", "kind": "conv2d", "out_channels": 3, "kernel": 1, "bias": false},
+        {"name": "relu3", "kind": "relu"},
         {"name": "norm", "kind": "batch_norm2d"}, {"name": "flatten", "kind": "flatten"},
         {"name": "fc", "kind": "linear", "out_features": 3}]})"),
                               batch, Adam{}),
