@@ -422,7 +422,7 @@ void CudaPlan::compile_batch_norm_backward(int op, const BatchNorm2dBackward& ki
       if (out.size() < 3) return;
       device_->launch(kernels::NormaliseBackward<T>{data<T>(dy), data<T>(x), data(in[2]), data(in[3]), data(in[4]),
                                                     data(out[0]), data(out[1]), data<T>(out[2]), channels(x), inner(x),
-                                                    epsilon, static_cast<float>(terms)},
+                                                    epsilon, 1 / static_cast<float>(terms)},
                       count(x));
     });
   });

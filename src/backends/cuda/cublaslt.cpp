@@ -30,12 +30,10 @@ constexpr size_t kMostWorkspaceBytes = 32 << 20;
 constexpr int64_t kAlignment = 256;  // at which operands start, and what the library takes for granted
 
 // What an algorithm must not do. With f32, use tensor cores: they do not multiply it, but what it was rounded to or
-// split into. All else multiplies the inputs as they are. (What an algorithm says of types of inputs may hold for
-// others of its kind.) Other types are what tensor cores are for; that sums are in f32 follows from the compute type.
+// split into. All else multiplies the inputs as they are, whatever types an algorithm says that it can read. Other
+// types are what tensor cores are for; that sums are in f32 follows from the compute type.
 uint64_t forbidden(Precision precision) {
-  return precision == Precision::kF32
-             ? CUBLASLT_NUMERICAL_IMPL_FLAGS_TENSOR_OP_MASK | CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_TF32
-             : 0;
+  return precision == Precision::kF32 ? CUBLASLT_NUMERICAL_IMPL_FLAGS_TENSOR_OP_MASK : 0;
 }
 
 cudaDataType_t data_type(Precision precision) {

@@ -22,7 +22,8 @@ constexpr int64_t kChasedLoads = 4096;  // in a launch; in a cache each finds an
 constexpr int64_t kQuadBytes = sizeof(Quad);
 constexpr const char* kMemory = "memory";
 constexpr int64_t kSmallestMemory = 256 << 20;   // of what is to be in no cache
-constexpr int64_t kCachesOfMemory = 8;           // as many times what the last cache holds
+constexpr int64_t kCachesOfMemory = 16;          // as many times what the last cache holds, of which part may stay
+constexpr int64_t kCachesWalked = 4;             // by one thread, whose way is made on the host
 constexpr int64_t kWorkspacesBytes = 512 << 20;  // that libraries take at most, about
 
 using Block = std::shared_ptr<std::byte>;  // the device's memory
@@ -240,7 +241,8 @@ std::vector<Probe> movement(const std::shared_ptr<Device>& device, const std::st
     probes.push_back(probe("copy", "device copy", 2 * half, [=](Device& on) {
       on.copy(reinterpret_cast<std::byte*>(y), reinterpret_cast<const std::byte*>(x), half * kQuadBytes);
     }));
-    probes.push_back(chase(device, level, bytes, count * kQuadBytes, sizes.run_s));
+    const int64_t walked_bytes = std::min(bytes, std::max(kCachesWalked * device->last_cache_bytes(), kSmallestMemory));
+    probes.push_back(chase(device, level, walked_bytes, count * kQuadBytes, sizes.run_s));
   } else {
     const int64_t walked_bytes = std::min(bytes, kChasedLoads * kLineBytes);
     probes.push_back(chase(device, level, walked_bytes, count * kQuadBytes, sizes.run_s));

@@ -2,6 +2,7 @@
 // Reductions, whole and in parts: every term is summed once, however they are shared out.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <random>
 #include <vector>
 
@@ -49,6 +50,40 @@ TEST(Reduction, sums_every_term_once) {
   EXPECT_GT(in_parts, 10);
 }
 
+struct MomentsOf {
+  std::vector<float> mean, variance;
+  int64_t launches = 0;
+};
+
+// By channel.   x: [batch, channels, inner]
+MomentsOf moments_of(const std::vector<float>& x, int64_t channels, int64_t inner) {
+  HostDevice device;
+  const auto count = static_cast<size_t>(channels);
+  MomentsOf found{std::vector<float>(count), std::vector<float>(count)};
+  device.launch(kernels::Moments<float>{x.data(), found.mean.data(), found.variance.data(), channels, inner}, channels,
+                static_cast<int64_t>(x.size()) / channels);
+  found.launches = device.counts().launches;
+  return found;
+}
+
+// Against sums in float64; `error` is relative to the variance and, for the mean, to its root.
+void expect_moments(const std::vector<float>& x, int64_t channels, int64_t inner, double error) {
+  const MomentsOf found = moments_of(x, channels, inner);
+  const int64_t terms = static_cast<int64_t>(x.size()) / channels;
+  for (int64_t c = 0; c < channels; ++c) {
+    const auto value = [&](int64_t t) -> double {
+      return x[static_cast<size_t>(kernels::in_channel(c, t, channels, inner))];
+    };
+    double mean = 0;
+    for (int64_t t = 0; t < terms; ++t) mean += value(t) / static_cast<double>(terms);
+    double variance = 0;
+    for (int64_t t = 0; t < terms; ++t) variance += (value(t) - mean) * (value(t) - mean) / static_cast<double>(terms);
+    const auto i = static_cast<size_t>(c);
+    EXPECT_NEAR(found.mean[i], mean, error * std::sqrt(variance) + 1e-7 * std::abs(mean)) << c;
+    EXPECT_NEAR(found.variance[i], variance, error * variance) << c;
+  }
+}
+
 TEST(Reduction, moments_of_parts_are_those_of_the_whole) {
   constexpr int64_t kBatch = 30;
   constexpr int64_t kChannels = 3;
@@ -56,25 +91,30 @@ TEST(Reduction, moments_of_parts_are_those_of_the_whole) {
   std::mt19937 engine(12);
   std::vector<float> x(kBatch * kChannels * kInner);
   for (float& value : x) value = 1000 + static_cast<float>(engine() % 8);
-  HostDevice device;
-  std::vector<float> mean(kChannels);
-  std::vector<float> variance(kChannels);
-  device.launch(kernels::Moments<float>{x.data(), mean.data(), variance.data(), kChannels, kInner}, kChannels,
-                kBatch * kInner);
-  EXPECT_EQ(device.counts().launches, 2);
-  for (int64_t c = 0; c < kChannels; ++c) {
-    double sum = 0;
-    double squares = 0;
-    for (int64_t t = 0; t < kBatch * kInner; ++t) {
-      const double value = x[static_cast<size_t>(kernels::in_channel(c, t, kChannels, kInner))];
-      sum += value;
-      squares += value * value;
+  EXPECT_EQ(moments_of(x, kChannels, kInner).launches, 2);
+  expect_moments(x, kChannels, kInner, 1e-4);
+}
+
+// However far the first term is from the others: it adds as much to the variance as it may take from its digits, one in
+// 2^24 for each of 32 terms and for each that they are summed in.
+TEST(Reduction, moments_hold_where_the_first_term_is_far_from_all_others) {
+  std::mt19937 engine(13);
+  for (const int64_t batch : {2, 60, 5000}) {
+    for (const int64_t channels : {1, 5, 64}) {
+      for (const int64_t inner : {1, 49}) {
+        std::vector<float> x(static_cast<size_t>(batch * channels * inner));
+        for (float& value : x) value = std::normal_distribution<float>(3, 1)(engine);
+        for (int64_t c = 0; c < channels; ++c) x[static_cast<size_t>(c * inner)] = 1e4f * static_cast<float>(c);
+        expect_moments(x, channels, inner, 32 * 32 * 0x1p-24);
+      }
     }
-    const double expected = sum / (kBatch * kInner);
-    const auto i = static_cast<size_t>(c);
-    EXPECT_NEAR(mean[i], expected, 1e-4 * 8);
-    EXPECT_NEAR(variance[i], squares / (kBatch * kInner) - expected * expected, 1e-4 * 8);
   }
+}
+
+TEST(Reduction, equal_terms_have_no_variance) {
+  const MomentsOf found = moments_of(std::vector<float>(7 * 4 * 100, 0.1f), 4, 100);
+  EXPECT_EQ(found.mean, std::vector<float>(4, 0.1f));
+  EXPECT_EQ(found.variance, std::vector<float>(4, 0.0f));
 }
 
 }  // namespace
