@@ -7,6 +7,8 @@
 #include <set>
 #include <stdexcept>
 
+#include "program/precision.h"
+
 namespace triphase {
 namespace {
 
@@ -177,10 +179,7 @@ std::string describe(const AvgPool2d& pool) {
 }
 
 std::string attributes(const OpKind& kind, Precision precision) {
-  const auto describe_scale = [&](double loss_scale) {
-    const bool usual = loss_scale == usual_loss_scale(precision);
-    return usual ? "" : "/loss_scale:" + std::to_string(static_cast<int64_t>(loss_scale));
-  };
+  const auto describe_scale = [&](double loss_scale) { return loss_scale_suffix(precision, loss_scale); };
   return std::visit(Overloaded{
                         [](const Conv2d& conv) { return describe(conv.window, false); },
                         [](const Conv2dBackwardData& op) { return describe(op.conv.window, false); },

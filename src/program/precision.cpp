@@ -97,4 +97,9 @@ StepProgram with_precision(StepProgram f32, Precision precision, std::optional<d
   return f32;
 }
 
+std::string loss_scale_suffix(Precision precision, double loss_scale) {
+  if (loss_scale == usual_loss_scale(precision)) return "";
+  return "/loss_scale:" + std::to_string(static_cast<int64_t>(loss_scale));
+}
+
 }  // namespace triphase

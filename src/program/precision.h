@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <string>
 
 #include "program/program.h"
 
@@ -14,5 +15,8 @@ namespace triphase {
 // power of two, usual_loss_scale() where absent, from the loss to where an update divides them again: by the same in
 // every step, so that steps cost alike, and no step is left out for a gradient that overflows.
 StepProgram with_precision(StepProgram f32, Precision precision, std::optional<double> loss_scale = {});
+
+// How names of cases and kernels say it: "/loss_scale:64"; nothing where it is the usual one.
+std::string loss_scale_suffix(Precision precision, double loss_scale);
 
 }  // namespace triphase

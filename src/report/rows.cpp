@@ -6,6 +6,7 @@
 #include <set>
 
 #include "measure/summary.h"
+#include "program/precision.h"
 #include "report/row_parts.h"
 
 namespace triphase {
@@ -217,10 +218,9 @@ class RowWriter {
 }  // namespace
 
 std::string CaseId::name() const {
-  const std::optional<Precision> precision = precision_named(dtype);
-  const bool usual = loss_scale == usual_loss_scale(precision.value_or(Precision::kF32));
+  const Precision precision = precision_named(dtype).value_or(Precision::kF32);
   return model + "/batch:" + std::to_string(batch) + "/dtype:" + dtype + "/optimizer:" + optimizer +
-         "/backend:" + backend + (usual ? "" : "/loss_scale:" + std::to_string(static_cast<int64_t>(loss_scale)));
+         "/backend:" + backend + loss_scale_suffix(precision, loss_scale);
 }
 
 std::vector<Json> rows(const CaseId& id, const Repetition& repetition, const StepProgram& program,

@@ -23,19 +23,6 @@ constexpr double kClearlySlower = 2;  // than the fastest so far: not tried agai
 constexpr double kLongRun_s = 1e-3;   // of which a launch is no part to speak of
 constexpr int64_t kMostZeros = 1 << 16;
 
-using Key = std::vector<int64_t>;
-Key key_of(const Convolution& convolution) {
-  const auto& [direction, conv, x, w, y, precision, channels_last, epilogue] = convolution;
-  Key key = {static_cast<int64_t>(direction), conv.groups, static_cast<int64_t>(precision), channels_last,
-             static_cast<int64_t>(epilogue)};
-  const Window& window = conv.window;
-  for (const auto& pair : {window.kernel, window.stride, window.padding, window.dilation}) {
-    key.insert(key.end(), pair.begin(), pair.end());
-  }
-  for (const Shape& shape : {x, w, y}) key.insert(key.end(), shape.begin(), shape.end());
-  return key;
-}
-
 }  // namespace
 
 // --- A convolution that is ready to run ---------------------------------------------------------
@@ -43,7 +30,7 @@ Key key_of(const Convolution& convolution) {
 struct Cudnn::Session {
   cudaStream_t stream;
   cudnnHandle_t handle = nullptr;
-  std::map<Key, std::string> chosen;  // plans, by name
+  std::map<std::string, std::string> chosen;  // plans' names, by the convolution's description
 
   explicit Session(cudaStream_t on) : stream(on) {
     open_cudnn();
@@ -77,10 +64,7 @@ struct Cudnn::Session {
 class Cudnn::Prepared : public Call<ConvolutionOperands> {
  public:
   Prepared(std::shared_ptr<Session> session, const Convolution& convolution)
-      : session_(std::move(session)),
-        key_(key_of(convolution)),
-        graph_(convolution, session_->handle),
-        plans_(graph_.plans()) {
+      : session_(std::move(session)), graph_(convolution, session_->handle), plans_(graph_.plans()) {
     if (!graph_.takes_zero_bias()) return;
     if (convolution.y[1] > kMostZeros) throw Unimplemented(graph_.description() + ": too many channels for one call");
     zeros_ = session_->zeros();
@@ -97,7 +81,7 @@ class Cudnn::Prepared : public Call<ConvolutionOperands> {
   // As the step will run them: captured, so that what a launch costs the host does not count. Plans take turns, so that
   // the clocks' rise at the start favours none. Of long runs one tells which plans are hopeless.
   void tune(const ConvolutionOperands& operands, std::byte* workspace) override {
-    std::string& chosen = session_->chosen[key_];
+    std::string& chosen = session_->chosen[graph_.description()];
     if (const auto known = std::ranges::find(plans_, chosen, &ConvolutionPlan::name); known != plans_.end()) {
       plans_ = {*known};
       return;
@@ -165,7 +149,6 @@ class Cudnn::Prepared : public Call<ConvolutionOperands> {
   }
 
   std::shared_ptr<Session> session_;
-  Key key_;
   ConvolutionGraph graph_;
   std::vector<ConvolutionPlan> plans_;
   std::byte* zeros_ = nullptr;  // in the place of a bias, where the graph wants them

@@ -102,6 +102,7 @@ std::string describe(const Convolution& convolution) {
   add("padding", conv.window.padding, usual.padding);
   add("dilation", conv.window.dilation, usual.dilation);
   if (conv.groups != 1) text += ", " + std::to_string(conv.groups) + " groups";
+  if (channels_last) text += ", channels last";
   return text + (adds_bias(epilogue) ? ", a bias" : "") + (does_relu(epilogue) ? ", a ReLU" : "");
 }
 
@@ -204,9 +205,7 @@ void open_cudnn() {
 
 ConvolutionGraph::ConvolutionGraph(const Convolution& convolution, cudnnHandle_t handle,
                                    std::shared_ptr<const fe::DeviceProperties> device)
-    : description_(describe(convolution)),
-      takes_zero_bias_(convolution.epilogue == Epilogue::kRelu),
-      operands_(convolution.epilogue == Epilogue::kNone ? 3 : 4) {
+    : description_(describe(convolution)), epilogue_(convolution.epilogue) {
   try {
     build(graph_, convolution);
     if (device != nullptr) graph_.set_device_properties(std::move(device));
@@ -249,8 +248,8 @@ void ConvolutionGraph::find_plans() {
 void ConvolutionGraph::run(const ConvolutionPlan& plan, cudnnHandle_t handle, const ConvolutionOperands& operands,
                            std::byte* workspace) const {
   void* addresses[] = {operands.x, operands.w, operands.y, operands.bias};  // by Uid
-  check(graph_.execute_plan_at_index(handle, addresses, operands_, workspace, plan.index),
-        "Graph::execute_plan_at_index");
+  const int count = epilogue_ == Epilogue::kNone ? 3 : 4;
+  check(graph_.execute_plan_at_index(handle, addresses, count, workspace, plan.index), "Graph::execute_plan_at_index");
 }
 
 }  // namespace triphase::cuda

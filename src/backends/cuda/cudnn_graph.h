@@ -40,14 +40,14 @@ class ConvolutionGraph {
   ConvolutionGraph(const Convolution& convolution, cudnnHandle_t handle,
                    std::shared_ptr<const cudnn_frontend::DeviceProperties> device = nullptr);
 
-  // "conv2d forward in f32 with x [2, 3, 8, 8], ...": all but how tensors lie.
+  // "conv2d forward in f32 with x [2, 3, 8, 8], ...": no other is described alike.
   const std::string& description() const { return description_; }
 
   // Those that compute as asked, best first by cuDNN's own guess; one at least, a handful at most.
   const std::vector<ConvolutionPlan>& plans() const { return plans_; }
 
   // Whether run() wants zeros for a bias: cuDNN has kernels of its own for a bias and a ReLU, none for a ReLU alone.
-  bool takes_zero_bias() const { return takes_zero_bias_; }
+  bool takes_zero_bias() const { return epilogue_ == Epilogue::kRelu; }
 
   void run(const ConvolutionPlan& plan, cudnnHandle_t handle, const ConvolutionOperands& operands,
            std::byte* workspace) const;
@@ -56,8 +56,7 @@ class ConvolutionGraph {
   void find_plans();
 
   std::string description_;
-  bool takes_zero_bias_;
-  int operands_;
+  Epilogue epilogue_;
   cudnn_frontend::graph::Graph graph_;
   std::vector<ConvolutionPlan> plans_;
 };
