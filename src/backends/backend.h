@@ -64,6 +64,14 @@ struct Group {
   int64_t traffic_bytes = 0;   // what it moves as planned: operands that exist in memory, and inserted reorders
 };
 
+// Where a tensor lies among all the memory of a plan; of no bytes where it is never written to memory.
+struct Extent {
+  int64_t begin = 0;
+  int64_t bytes = 0;
+
+  auto operator<=>(const Extent&) const = default;
+};
+
 struct MemoryPlan {
   int64_t persistent_bytes = 0;  // parameters, states, data: live across steps
   int64_t transient_bytes = 0;   // values and gradients, buffers shared by liveness
@@ -85,8 +93,10 @@ class Plan : public StepSource {
   virtual void restore() = 0;
   virtual void set_learning_rate(double learning_rate) = 0;
 
+  // The same before allocate() and after. Tensors that are not alive at the same time may share bytes.
+  virtual Extent extent(TensorId id) const = 0;
   // Whether a tensor is ever written to memory; false for what fusion keeps in registers.
-  virtual bool materialised(TensorId id) const = 0;
+  bool materialised(TensorId id) const { return extent(id).bytes > 0; }
   // The element at a row-major logical index, from wherever the tensor's buffer lies; valid while the tensor is live.
   virtual double read(TensorId id, int64_t index) const = 0;
 
@@ -102,6 +112,13 @@ class Plan : public StepSource {
   // the processor has no way to.
   virtual bool evict() = 0;
 };
+
+// Of every tensor of the program that the plan runs.
+inline std::vector<Extent> extents(const StepProgram& program, const Plan& plan) {
+  std::vector<Extent> all;
+  for (size_t id = 0; id < program.tensors.size(); ++id) all.push_back(plan.extent(static_cast<TensorId>(id)));
+  return all;
+}
 
 struct CompileOptions {
   int threads = 1;

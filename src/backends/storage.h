@@ -16,14 +16,19 @@ namespace triphase {
 struct Storage {
   Lifetime life;
   bool persistent = false;    // outlasts the step
+  int64_t offset = 0;         // among all, once placed: in the shared stretch, or behind it
   std::byte* data = nullptr;  // once allocated
+
+  Extent extent() const { return {offset, life.bytes}; }
 };
 
-// What allocate() would take, beside the scratch.
-MemoryPlan memory_plan(const std::vector<Storage>& storages, int64_t alignment);
+// Gives every storage its offset.
+void place(std::vector<Storage>& storages, int64_t alignment);
 
-// Gives every storage its address; `add_block` allocates so many bytes.
-void allocate(std::vector<Storage>& storages, int64_t alignment,
-              const std::function<std::byte*(int64_t bytes)>& add_block);
+// What allocate() takes for placed storages, beside the scratch.
+MemoryPlan memory_plan(const std::vector<Storage>& storages);
+
+// Gives every placed storage its address; `add_block` allocates so many bytes.
+void allocate(std::vector<Storage>& storages, const std::function<std::byte*(int64_t bytes)>& add_block);
 
 }  // namespace triphase

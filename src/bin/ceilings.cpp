@@ -127,7 +127,7 @@ void calibrate_on(std::vector<Case> cases, const Flags& flags, Backend& backend,
       cases.push_back(cases[i]);  // once more, when the others have had their turn
       continue;
     }
-    const auto all = demands(*cases[i].program, measured.groups, known.machine(measured));
+    const auto all = demands(*cases[i].program, measured.groups, measured.extents, known.machine(measured));
     if (!all) return;
     ++measured_cases;
     observe(measured, *all, observations);

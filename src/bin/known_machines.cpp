@@ -74,7 +74,7 @@ Expectation KnownMachines::expectation(const std::string& backend, const StepPro
   if (found == entries_.end()) return {};
   const KnownMachine& known = found->second.known;
   const Machine machine = known.machine(measured);
-  auto needed = demands(program, measured.groups, machine);
+  auto needed = demands(program, measured.groups, measured.extents, machine);
   if (!needed) return {};
   const double peak_flop_per_s = *machine.flop_per_s("gemm", std::string(to_string(program.precision)));
   return {std::move(*needed), known.factors, peak_flop_per_s, known.speed(measured)};

@@ -54,6 +54,7 @@ std::unique_ptr<Plan> prepare(const StepProgram& program, Backend& backend, cons
   auto plan = std::move(std::get<std::unique_ptr<Plan>>(compiled));
   result.memory = plan->memory_plan();
   result.groups = plan->groups();
+  result.extents = extents(program, *plan);
   if (auto shortage = memory_shortage(result.memory, options.max_memory_bytes)) {
     result.reason = *shortage;
     return nullptr;

@@ -43,8 +43,9 @@ struct MeasureOptions {
 
 struct Measurement {
   Status status = Status::kSkipped;
-  std::string reason;         // where the status is not ok
-  std::vector<Group> groups;  // of the plan; empty where there is none
+  std::string reason;           // where the status is not ok
+  std::vector<Group> groups;    // of the plan; empty where there is none
+  std::vector<Extent> extents;  // of the plan, by tensor
   MemoryPlan memory;
   Verification verification;
   double setup_s = 0;    // compile, allocate, fill and verify

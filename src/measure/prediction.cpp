@@ -3,94 +3,117 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <numeric>
+#include <ranges>
 #include <set>
 
 namespace triphase {
 namespace {
 
-// An access of a group to an operand: how much, how long ago the same bytes were touched, and how.
-struct Access {
-  double bytes = 0;
-  double distance_bytes = 0;
-  bool write = false;
-};
-
-// The tensor that stands for the memory of `id`: views share it, and an update writes over what it replaces.
-class Memories {
+// The bytes of all operands, cut wherever one begins or ends: a piece is touched as a whole, or not at all.
+class Pieces {
  public:
-  explicit Memories(const StepProgram& program) : program_(program), first_(program.tensors.size(), kNoTensor) {
-    for (size_t id = 0; id < program.tensors.size(); ++id) {
-      if (const TensorId next = program.tensors[id].next; next != kNoTensor) {
-        first_[static_cast<size_t>(next)] = static_cast<TensorId>(id);
-      }
+  explicit Pieces(const std::vector<Extent>& extents) {
+    for (const Extent& extent : extents) {
+      if (extent.bytes == 0) continue;
+      cuts_.push_back(extent.begin);
+      cuts_.push_back(extent.begin + extent.bytes);
     }
+    std::ranges::sort(cuts_);
+    cuts_.erase(std::ranges::unique(cuts_).begin(), cuts_.end());
   }
 
-  TensorId of(TensorId id) const {
-    id = storage_of(program_, id);
-    while (first_[static_cast<size_t>(id)] != kNoTensor) id = first_[static_cast<size_t>(id)];
-    return id;
+  double bytes(size_t piece) const { return static_cast<double>(cuts_[piece + 1] - cuts_[piece]); }
+  // Those of an operand, in their order.
+  std::ranges::iota_view<size_t, size_t> of(const Extent& operand) const {
+    return {at(operand.begin), at(operand.begin + operand.bytes)};
+  }
+  std::set<size_t> of(const std::set<Extent>& operands) const {
+    std::set<size_t> all;
+    for (const Extent& operand : operands) std::ranges::copy(of(operand), std::inserter(all, all.end()));
+    return all;
   }
 
  private:
-  const StepProgram& program_;
-  std::vector<TensorId> first_;  // by tensor: what it replaces
+  size_t at(int64_t cut) const { return static_cast<size_t>(std::ranges::lower_bound(cuts_, cut) - cuts_.begin()); }
+
+  std::vector<int64_t> cuts_;
 };
 
+// What a group moves: its ops' operands in memory. What passes between them is read at once.
 struct Operands {
-  std::set<TensorId> reads;
-  std::set<TensorId> writes;
+  std::set<Extent> reads;
+  std::set<Extent> writes;
 };
 
-// What a group moves: its ops' operands without what passes between them in registers.
-Operands operands_of(const StepProgram& program, const Group& group, const Memories& memories) {
+Operands operands_of(const StepProgram& program, const Group& group, const std::vector<Extent>& extents) {
   const std::set<int> inside(group.ops.begin(), group.ops.end());
+  const auto extent = [&](TensorId id) { return extents[static_cast<size_t>(id)]; };
   Operands result;
   for (const int index : group.ops) {
     const Op& op = program.ops[static_cast<size_t>(index)];
-    if (std::holds_alternative<Reshape>(op.kind)) continue;
+    if (std::holds_alternative<Reshape>(op.kind) && extent(op.inputs[0]) == extent(op.outputs[0])) continue;
     for (const TensorId id : op.inputs) {
       const Tensor& tensor = program.tensor(id);
-      if (tensor.role != Role::kScalars && !inside.contains(tensor.producer)) result.reads.insert(memories.of(id));
+      if (tensor.role != Role::kScalars && !inside.contains(tensor.producer)) result.reads.insert(extent(id));
     }
-    for (const TensorId id : op.outputs) {
-      const Tensor& tensor = program.tensor(id);
-      const bool passed_on = !tensor.readers.empty() && memories.of(id) == storage_of(program, id) &&
-                             std::ranges::all_of(tensor.readers, [&](int reader) { return inside.contains(reader); });
-      if (!passed_on) result.writes.insert(memories.of(id));
-    }
+    for (const TensorId id : op.outputs) result.writes.insert(extent(id));
   }
+  result.reads.erase(Extent());
+  result.writes.erase(Extent());
   return result;
 }
 
+// A stretch of an operand, and how many bytes of others were touched since it was, its group's own with them.
+struct Stretch {
+  double bytes = 0;
+  double distance_bytes = 0;
+};
+
+// An access of a group to an operand.
+struct Access {
+  std::vector<Stretch> stretches;  // in order
+  bool write = false;
+  bool in_place = false;  // writes over what the group reads
+};
+
 // The accesses of each group in a step that follows another.
-std::vector<std::vector<Access>> accesses(const StepProgram& program, const std::vector<Group>& groups) {
-  const Memories memories(program);
+std::vector<std::vector<Access>> accesses(const StepProgram& program, const std::vector<Group>& groups,
+                                          const std::vector<Extent>& extents) {
+  const Pieces pieces(extents);
   std::vector<Operands> operands;
-  for (const Group& group : groups) operands.push_back(operands_of(program, group, memories));
-  // The least recently touched first.
-  std::vector<TensorId> stack;
+  for (const Group& group : groups) operands.push_back(operands_of(program, group, extents));
+  std::vector<size_t> touched_before;  // pieces, the least recently touched first
   std::vector<std::vector<Access>> result(groups.size());
-  const auto bytes_of = [&](TensorId id) { return static_cast<double>(size_in_bytes(program.tensor(id).type)); };
   for (const bool counts : {false, true}) {
     for (size_t g = 0; g < groups.size(); ++g) {
-      std::set<TensorId> touched = operands[g].reads;
-      touched.insert(operands[g].writes.begin(), operands[g].writes.end());
-      double own_bytes = 0;
-      for (const TensorId id : touched) own_bytes += bytes_of(id);
-      for (const TensorId id : touched) {
-        const auto found = std::ranges::find(stack, id);
-        if (!counts) continue;
-        double distance = own_bytes;
-        for (auto later = found == stack.end() ? stack.begin() : found + 1; later != stack.end(); ++later) {
-          if (!touched.contains(*later)) distance += bytes_of(*later);
+      const std::set<size_t> read = pieces.of(operands[g].reads);
+      std::set<size_t> touched = pieces.of(operands[g].writes);
+      touched.insert(read.begin(), read.end());
+      double since = 0;
+      for (const size_t piece : touched) since += pieces.bytes(piece);
+      std::map<size_t, double> distance;
+      for (auto last = touched_before.rbegin(); last != touched_before.rend(); ++last) {
+        if (touched.contains(*last)) {
+          distance[*last] = since;
+        } else {
+          since += pieces.bytes(*last);
         }
-        if (operands[g].reads.contains(id)) result[g].push_back({bytes_of(id), distance, false});
-        if (operands[g].writes.contains(id)) result[g].push_back({bytes_of(id), distance, true});
       }
-      std::erase_if(stack, [&](TensorId id) { return touched.contains(id); });
-      stack.insert(stack.end(), touched.begin(), touched.end());
+      std::erase_if(touched_before, [&](size_t piece) { return touched.contains(piece); });
+      touched_before.insert(touched_before.end(), touched.begin(), touched.end());
+      if (!counts) continue;
+      const auto add = [&](const Extent& operand, bool write) {
+        Access access{{}, write, write};
+        for (const size_t piece : pieces.of(operand)) {
+          access.stretches.push_back({pieces.bytes(piece), distance.at(piece)});
+          if (!read.contains(piece)) access.in_place = false;
+        }
+        result[g].push_back(std::move(access));
+      };
+      for (const Extent& operand : operands[g].reads) add(operand, /*write=*/false);
+      for (const Extent& operand : operands[g].writes) add(operand, /*write=*/true);
     }
   }
   return result;
@@ -155,15 +178,21 @@ Demand demand_of(const StepProgram& program, const Group& group, const std::vect
   const double flop_per_s = *machine.flop_per_s(peak, dtype);
   Demand demand{op.layer, op.phase, family_of(program, group), 0, {}, 0, {}};
   demand.flop_s = static_cast<double>(contracts ? total.flop_unpadded : total.flop_executed) / flop_per_s;
+  // A result that takes an operand's place is written where it was just read: all moves as in an update.
+  const bool in_place = std::ranges::any_of(accesses, &Access::in_place);
   double start_s = 0;
   for (const Access& access : accesses) {
-    const char* kernel = update ? "update" : !access.write ? "read" : streams(group) ? "stream" : "write";
-    for (const Machine::Share& part : machine.shares(access.distance_bytes)) {
-      const auto rate = machine.bytes_per_s(kernel, part.working_set_bytes);
-      demand.level_s[part.level] += part.share * access.bytes / rate.value_or(*machine.bytes_per_s("write", 1));
+    const char* kernel = in_place ? "update" : !access.write ? "read" : streams(group) ? "stream" : "write";
+    double lines_to_start = access.in_place ? 0 : kLinesBeforePrefetch;
+    for (const Stretch& stretch : access.stretches) {
+      for (const Machine::Share& part : machine.shares(stretch.distance_bytes)) {
+        const auto rate = machine.bytes_per_s(kernel, part.working_set_bytes);
+        demand.level_s[part.level] += part.share * stretch.bytes / rate.value_or(*machine.bytes_per_s("write", 1));
+      }
+      const double lines = std::min(stretch.bytes / kLineBytes, lines_to_start);
+      start_s += lines * *machine.latency_s("load", stretch.distance_bytes);
+      lines_to_start -= lines;
     }
-    start_s +=
-        std::min(access.bytes / kLineBytes, kLinesBeforePrefetch) * *machine.latency_s("load", access.distance_bytes);
   }
   if (!accesses.empty()) demand.latency_s = *machine.latency_s(is_own_kernel(group) ? "fork_join" : "call");
   const auto level_s = [&](const char* level) {
@@ -231,12 +260,12 @@ std::string family_of(const StepProgram& program, const Group& group) {
 }
 
 std::optional<std::vector<Demand>> demands(const StepProgram& program, const std::vector<Group>& groups,
-                                           const Machine& machine) {
+                                           const std::vector<Extent>& extents, const Machine& machine) {
   const std::string dtype(to_string(program.precision));
   const bool convolves = std::ranges::any_of(program.ops, [](const Op& op) { return convolution_of(op.kind); });
   if (!machine.complete() || !machine.flop_per_s("gemm", dtype)) return {};
   if (convolves && !machine.flop_per_s("convolution", dtype)) return {};
-  const std::vector<std::vector<Access>> moved = accesses(program, groups);
+  const std::vector<std::vector<Access>> moved = accesses(program, groups, extents);
   std::vector<Demand> result;
   for (size_t g = 0; g < groups.size(); ++g) result.push_back(demand_of(program, groups[g], moved[g], machine));
   return result;

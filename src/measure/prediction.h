@@ -8,8 +8,9 @@
 // - The prediction: a sum of such terms with one factor each, by family of kernels. The factors are fitted to steps of
 //   networks made for it (calibrate()), and never to what is predicted.
 //
-// Where bytes lie follows from the order of the step alone: an operand that was touched last d bytes of other operands
-// ago is found in a level that holds d bytes (Mattson et al., Evaluation techniques for storage hierarchies, 1970).
+// Where bytes lie follows from the order of the step, and from which operands share memory: bytes that were touched
+// last d bytes ago are found in a level that holds d bytes (Mattson et al., Evaluation techniques for storage
+// hierarchies, 1970).
 #pragma once
 
 #include <map>
@@ -36,9 +37,10 @@ struct Demand {
   std::vector<double> terms_s;            // what the prediction weighs, in an order that the family fixes
 };
 
-// One a group, in their order. Absent for a machine whose ceilings were not measured, of the program's precision too.
+// One a group, in their order; `extents` is where each tensor lies. Absent for a machine whose ceilings were not
+// measured, of the program's precision too.
 std::optional<std::vector<Demand>> demands(const StepProgram& program, const std::vector<Group>& groups,
-                                           const Machine& machine);
+                                           const std::vector<Extent>& extents, const Machine& machine);
 
 // What limits a stretch of work at the ceilings, and the time that it cannot beat.
 struct Roofline {

@@ -93,6 +93,40 @@ inline void expect_losses_of_the_reference(Backend& backend, const NamedNetwork&
   }
 }
 
+// Whoever shares memory: what a group reads is what was last written there.
+inline void expect_operands_are_kept(const StepProgram& program, const Plan& plan) {
+  std::vector<TensorId> holder;  // by byte
+  const auto write = [&](TensorId id) {
+    const Extent extent = plan.extent(id);
+    holder.resize(std::max(holder.size(), static_cast<size_t>(extent.begin + extent.bytes)), kNoTensor);
+    std::fill_n(holder.begin() + extent.begin, extent.bytes, id);
+  };
+  for (TensorId id = 0; id < static_cast<TensorId>(program.tensors.size()); ++id) {
+    if (program.tensor(id).producer < 0) write(id);
+  }
+  // The tensor whose bytes a view shows.
+  const auto written = [&](TensorId id) {
+    const TensorId storage = storage_of(program, id);
+    return plan.extent(id) == plan.extent(storage) ? storage : id;
+  };
+  for (const Group& group : plan.groups()) {
+    const auto within = [&](int op) { return std::ranges::count(group.ops, op) > 0; };
+    for (const int op : group.ops) {
+      for (const TensorId input : program.ops[static_cast<size_t>(op)].inputs) {
+        if (within(program.tensor(input).producer)) continue;
+        const Extent extent = plan.extent(input);
+        const auto begin = holder.begin() + extent.begin;
+        EXPECT_EQ(std::count(begin, begin + extent.bytes, written(input)), extent.bytes) << program.tensor(input).name;
+      }
+    }
+    for (const int op : group.ops) {
+      for (const TensorId output : program.ops[static_cast<size_t>(op)].outputs) {
+        if (written(output) == output) write(output);
+      }
+    }
+  }
+}
+
 // After steps, what layers read is the new parameter, rounded, and some of it has moved.
 inline void expect_copies_follow(Backend& backend, const NamedNetwork& named, Precision precision) {
   const StepProgram program = with_precision(lower(network_from(named.json), 4, Adam{}), precision);

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "backends/reference/reference.h"
+#include "extents.h"
 #include "model/files.h"
 #include "model/suite.h"
 #include "networks.h"
@@ -59,7 +60,7 @@ class EveryNetwork : public testing::TestWithParam<NamedNetwork> {};
 TEST_P(EveryNetwork, moves_its_traffic_whatever_level_it_comes_from) {
   const StepProgram program = lower(network_from(GetParam().json), 3, Sgd{});
   const double rate = 10;
-  const auto all = demands(program, unfused(program), machine(rate, rate));
+  const auto all = demands(program, unfused(program), apart(program), machine(rate, rate));
   ASSERT_TRUE(all);
   double expected = 0;
   double found = 0;
@@ -78,7 +79,7 @@ TEST_P(EveryNetwork, moves_its_traffic_whatever_level_it_comes_from) {
 
 TEST_P(EveryNetwork, has_the_arithmetic_of_its_contractions) {
   const StepProgram program = lower(network_from(GetParam().json), 3, Sgd{});
-  const auto all = demands(program, unfused(program), machine(10, 10));
+  const auto all = demands(program, unfused(program), apart(program), machine(10, 10));
   ASSERT_TRUE(all);
   for (size_t i = 0; i < program.ops.size(); ++i) {
     const Cost of = cost(program, program.ops[i]);
@@ -93,9 +94,9 @@ TEST_P(EveryNetwork, has_the_arithmetic_of_its_contractions) {
 TEST_P(EveryNetwork, is_held_against_ceilings_and_factors_of_its_own_precision) {
   const StepProgram f32 = lower(network_from(GetParam().json), 3, Sgd{});
   const StepProgram bf16 = with_precision(f32, Precision::kBF16);
-  EXPECT_FALSE(demands(bf16, unfused(bf16), machine(10, 10))) << "nobody measured it";
-  const auto slow = demands(f32, unfused(f32), machine(10, 10, true));
-  const auto fast = demands(bf16, unfused(bf16), machine(10, 10, true));
+  EXPECT_FALSE(demands(bf16, unfused(bf16), apart(bf16), machine(10, 10))) << "nobody measured it";
+  const auto slow = demands(f32, unfused(f32), apart(f32), machine(10, 10, true));
+  const auto fast = demands(bf16, unfused(bf16), apart(bf16), machine(10, 10, true));
   ASSERT_TRUE(slow && fast);
   for (const bool contracts : {true, false}) {
     const auto flop_s = [&](const StepProgram& program, const std::vector<Demand>& all) {
@@ -125,7 +126,7 @@ constexpr const char* kTwo = R"({"name": "two", "input": {"shape": [100]}, "loss
 // everything else; the gradient of its output and what the loss reads were written just before.
 TEST(Demands, find_near_what_was_touched_just_before) {
   const StepProgram program = lower(network_from(kTwo), 1, Sgd{});
-  const auto all = demands(program, unfused(program), machine(1e9, 1));
+  const auto all = demands(program, unfused(program), apart(program), machine(1e9, 1));
   ASSERT_TRUE(all);
   for (size_t i = 0; i < program.ops.size(); ++i) {
     const Op& op = program.ops[i];
@@ -138,6 +139,104 @@ TEST(Demands, find_near_what_was_touched_just_before) {
       EXPECT_TRUE(level_s.contains("L1"));
     }
   }
+}
+
+// A whole step, byte by byte: in a cache of 1300 bytes, the least recently touched goes first.
+int64_t bytes_from_memory(const StepProgram& program, const std::vector<Extent>& extents) {
+  constexpr int64_t kCacheBytes = 1300;
+  std::vector<std::pair<int, size_t>> touched_at;  // by byte: when last, and itself
+  for (const Extent& extent : extents) {
+    for (auto byte = touched_at.size(); byte < static_cast<size_t>(extent.begin + extent.bytes); ++byte) {
+      touched_at.emplace_back(-1, byte);
+    }
+  }
+  int64_t from_memory = 0;
+  int time = 0;
+  for (const bool counts : {false, true}) {
+    for (const Op& op : program.ops) {
+      if (std::holds_alternative<Reshape>(op.kind)) continue;
+      ++time;
+      std::set<TensorId> reads;
+      for (const TensorId id : op.inputs) {
+        if (program.tensor(id).role != Role::kScalars) reads.insert(storage_of(program, id));
+      }
+      std::vector<char> touched(touched_at.size());
+      std::vector<size_t> accessed;
+      const auto access = [&](TensorId id) {
+        const Extent& extent = extents[static_cast<size_t>(id)];
+        for (int64_t byte = extent.begin; byte < extent.begin + extent.bytes; ++byte) {
+          accessed.push_back(static_cast<size_t>(byte));
+          touched[static_cast<size_t>(byte)] = 1;
+        }
+      };
+      std::ranges::for_each(reads, access);
+      std::ranges::for_each(op.outputs, access);
+      std::vector<std::pair<int, size_t>> others;
+      for (const auto& [at, byte] : touched_at) {
+        if (!touched[byte] && at >= 0) others.emplace_back(at, byte);
+      }
+      std::ranges::sort(others);
+      const int64_t own = std::ranges::count(touched, 1);
+      for (const size_t byte : accessed) {
+        const auto later = others.end() - std::ranges::upper_bound(others, touched_at[byte]);
+        from_memory += counts && own + later > kCacheBytes;
+      }
+      for (size_t byte = 0; byte < touched.size(); ++byte) {
+        if (touched[byte]) touched_at[byte].first = time;
+      }
+    }
+  }
+  return from_memory;
+}
+
+// Two ways again: stretches of operands that lie anyhow over each other, and every byte by itself.
+TEST(Demands, find_bytes_where_a_cache_would_wherever_operands_share_memory) {
+  const StepProgram program = lower(network_from(kTwo), 3, Sgd{});
+  std::mt19937 random(11);
+  std::set<int64_t> seen;
+  for (int round = 0; round < 30; ++round) {
+    std::vector<Extent> extents = apart(program);
+    const int64_t room = 400 + 200 * round;
+    for (Extent& extent : extents) {
+      extent.begin = std::uniform_int_distribution<int64_t>(0, std::max<int64_t>(room - extent.bytes, 0))(random);
+    }
+    const auto all = demands(program, unfused(program), extents, machine(1e9, 1));
+    ASSERT_TRUE(all);
+    double found = 0;
+    for (const Demand& demand : *all) found += demand.level_s.contains("memory") ? demand.level_s.at("memory") : 0;
+    const int64_t expected = bytes_from_memory(program, extents);
+    EXPECT_NEAR(found, static_cast<double>(expected), 1e-6) << room;
+    seen.insert(expected);
+  }
+  EXPECT_GT(seen.size(), 10u);
+}
+
+// A ReLU in place moves what an update of two operands does; elsewhere it reads and writes.
+TEST(Demands, of_what_is_written_over_what_was_read_move_as_an_update_does) {
+  const StepProgram program = lower(network_from(R"({"name": "relu", "input": {"shape": [100]},
+    "loss": {"kind": "mean_square"}, "layers": [{"name": "fc", "kind": "linear", "out_features": 50},
+                                                {"name": "relu", "kind": "relu"}]})"),
+                                    1, Sgd{});
+  std::vector<Ceiling> rates = {rate("gemm", "", 0, kSlowFlops), rate("call", "", 0, 1e-9, true),
+                                rate("fork_join", "", 0, 1e-9, true), rate("load", "L1", 1, 1e-9, true)};
+  for (const auto& [kernel, bytes_per_s] : {std::pair("read", 10.0), {"write", 5.0}, {"update", 40.0}}) {
+    rates.push_back(rate(kernel, "L1", 1, bytes_per_s));
+  }
+  const auto relu_s = [&](const std::vector<Extent>& extents) {
+    const auto all = demands(program, unfused(program), extents, Machine(rates, 1));
+    for (size_t i = 0; i < program.ops.size(); ++i) {
+      if (std::holds_alternative<Relu>(program.ops[i].kind)) return (*all)[i].level_s.at("L1");
+    }
+    throw std::logic_error("no ReLU");
+  };
+  std::vector<Extent> extents = apart(program);
+  EXPECT_DOUBLE_EQ(relu_s(extents), 200 / 10.0 + 200 / 5.0);
+  for (const Op& op : program.ops) {
+    if (std::holds_alternative<Relu>(op.kind)) {
+      extents[static_cast<size_t>(op.outputs[0])] = extents[static_cast<size_t>(op.inputs[0])];
+    }
+  }
+  EXPECT_DOUBLE_EQ(relu_s(extents), 400 / 40.0);
 }
 
 TEST(Roofline, is_the_longest_of_arithmetic_bytes_and_latency) {

@@ -51,6 +51,7 @@ CudaPlan::CudaPlan(const StepProgram& program, std::shared_ptr<Device> device, s
       storage.life.last = std::max(storage.life.last, group_of_op_[static_cast<size_t>(reader)]);
     }
   }
+  place(storages_, kAlignment);
 }
 
 CudaPlan::~CudaPlan() {
@@ -61,7 +62,7 @@ CudaPlan::~CudaPlan() {
 }
 
 MemoryPlan CudaPlan::memory_plan() const {
-  MemoryPlan plan = triphase::memory_plan(storages_, kAlignment);
+  MemoryPlan plan = triphase::memory_plan(storages_);
   plan.scratch_bytes = scratch_bytes_;
   return plan;
 }
@@ -73,7 +74,7 @@ void CudaPlan::allocate(uint64_t seed) {
     return blocks_.back();
   };
   scratch_data_ = add_block(scratch_bytes_);
-  triphase::allocate(storages_, kAlignment, add_block);
+  triphase::allocate(storages_, add_block);
   fill(/*only_replaced=*/false);
   // Every group runs once before anything is recorded or timed: libraries load their kernels and choose among them.
   next_step();

@@ -35,7 +35,10 @@ class CudaPlan : public GroupedPlan {
   bool on_host() const override { return false; }
   std::optional<DeviceState> state() override { return device_->state(); }
   std::optional<double> run_launched_step() override;
-  bool materialised(TensorId id) const override { return storage_of_[static_cast<size_t>(id)] >= 0; }
+  Extent extent(TensorId id) const override {
+    const int storage = storage_of_[static_cast<size_t>(id)];
+    return storage < 0 ? Extent() : storages_[static_cast<size_t>(storage)].extent();
+  }
   double read(TensorId id, int64_t index) const override;
   bool evict() override { return device_->evict(); }
 

@@ -89,10 +89,11 @@ OnednnPlan::OnednnPlan(const StepProgram& program, const CompileOptions& options
       storage.life.last = std::max(storage.life.last, group_of_op_[static_cast<size_t>(reader)]);
     }
   }
+  triphase::place(storages_, kAlignment);
 }
 
 MemoryPlan OnednnPlan::memory_plan() const {
-  MemoryPlan plan = triphase::memory_plan(storages_, kAlignment);
+  MemoryPlan plan = triphase::memory_plan(storages_);
   plan.scratch_bytes = scratch_bytes_;
   return plan;
 }
@@ -105,7 +106,7 @@ void OnednnPlan::allocate(uint64_t seed) {
     return blocks_.back().data.get();
   };
   std::byte* scratch_data = add_block(scratch_bytes_);
-  triphase::allocate(storages_, kAlignment, add_block);
+  triphase::allocate(storages_, add_block);
   for (Binding& binding : bindings_) {
     binding.memory.set_data_handle(binding.storage < 0 ? scratch_data + binding.offset
                                                        : storages_[static_cast<size_t>(binding.storage)].data);

@@ -39,7 +39,10 @@ class OnednnPlan : public GroupedPlan {
   MemoryPlan memory_plan() const override;
   void allocate(uint64_t seed) override;
   void restore() override;
-  bool materialised(TensorId id) const override { return place(id).layout != nullptr; }
+  Extent extent(TensorId id) const override {
+    const int storage = place(id).storage;
+    return storage < 0 ? Extent() : storages_[static_cast<size_t>(storage)].extent();
+  }
   double read(TensorId id, int64_t index) const override;
   bool evict() override;
 

@@ -4,6 +4,7 @@
 #include "backends/evict.h"
 #include "backends/grouped_plan.h"
 #include "backends/reference/interpreter.h"
+#include "core/checked.h"
 #include "program/initial.h"
 
 namespace triphase {
@@ -12,6 +13,11 @@ namespace {
 class ReferencePlan : public GroupedPlan {
  public:
   explicit ReferencePlan(const StepProgram& program) : GroupedPlan(program), interpreter_(program) {
+    int64_t end = 0;
+    for (const Tensor& tensor : program.tensors) {
+      extents_.push_back({end, checked_mul(element_count(tensor.type.shape), int64_t{sizeof(double)})});
+      end = checked_add(end, extents_.back().bytes);
+    }
     for (size_t i = 0; i < program.ops.size(); ++i) {
       const Op& op = program.ops[i];
       add_group({{static_cast<int>(i)}, "reference:f64", cost(program, op).traffic_bytes * 2},
@@ -21,9 +27,8 @@ class ReferencePlan : public GroupedPlan {
 
   MemoryPlan memory_plan() const override {
     MemoryPlan plan;
-    for (const Tensor& tensor : program_.tensors) {
-      const int64_t bytes = checked_mul(element_count(tensor.type.shape), int64_t{sizeof(double)});
-      (tensor.producer < 0 ? plan.persistent_bytes : plan.transient_bytes) += bytes;
+    for (TensorId id = 0; id < static_cast<TensorId>(program_.tensors.size()); ++id) {
+      (program_.tensor(id).producer < 0 ? plan.persistent_bytes : plan.transient_bytes) += extent(id).bytes;
     }
     return plan;
   }
@@ -46,7 +51,7 @@ class ReferencePlan : public GroupedPlan {
     return can_evict();
   }
 
-  bool materialised(TensorId) const override { return true; }
+  Extent extent(TensorId id) const override { return extents_[static_cast<size_t>(id)]; }
   double read(TensorId id, int64_t index) const override { return interpreter_[id][static_cast<size_t>(index)]; }
 
  protected:
@@ -73,6 +78,7 @@ class ReferencePlan : public GroupedPlan {
   }
 
   Interpreter<double> interpreter_;
+  std::vector<Extent> extents_;  // by tensor: none shares another's
   uint64_t seed_ = 0;
   bool stepped_ = false;
 };

@@ -119,6 +119,16 @@ TEST_P(CudaPlans, allocate_what_they_planned_and_release_it) {
   EXPECT_EQ(backend.device->allocated_bytes(), 0);
 }
 
+TEST_P(CudaPlans, keep_what_is_still_to_be_read) {
+  for (const bool epilogues : {true, false}) {
+    StandIn backend({.epilogues = epilogues});
+    for (const Precision precision : {Precision::kF32, Precision::kF16}) {
+      const StepProgram program = with_precision(lower(network_from(GetParam().json), 4, Adam{}), precision);
+      expect_operands_are_kept(program, *compiled(backend, program));
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Small, CudaKernels,
                          testing::Combine(testing::ValuesIn(small_networks()),
                                           testing::Values(Precision::kF32, Precision::kBF16)),

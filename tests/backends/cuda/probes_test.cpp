@@ -11,6 +11,7 @@
 #include "backends/cuda/host_device.h"
 #include "backends/cuda/plan.h"
 #include "backends/expectations.h"
+#include "extents.h"
 #include "measure/ceilings.h"
 #include "measure/prediction.h"
 
@@ -130,7 +131,7 @@ TEST(CudaProbes, give_ceilings_that_times_of_a_plan_are_set_against) {
     for (const Precision precision : {Precision::kF32, Precision::kF16}) {
       const StepProgram program = with_precision(lower(network_from(named.json), 4, Adam{}), precision);
       const auto plan = compiled(backend, program);
-      const auto needed = demands(program, plan->groups(), machine);
+      const auto needed = demands(program, plan->groups(), extents(program, *plan), machine);
       ASSERT_TRUE(needed) << named.name;
       for (const Demand& demand : *needed) {
         EXPECT_THAT(roofline({&demand}).bound, AnyOf("compute", "L2", "memory", "latency"));
@@ -150,7 +151,7 @@ TEST(CudaProbes, without_convolutions_serve_networks_that_have_none) {
       groups.push_back({{op}, "", 0});
       convolves |= std::holds_alternative<Conv2d>(program.ops[static_cast<size_t>(op)].kind);
     }
-    EXPECT_EQ(demands(program, groups, machine).has_value(), !convolves) << named.name;
+    EXPECT_EQ(demands(program, groups, apart(program), machine).has_value(), !convolves) << named.name;
   }
 }
 
