@@ -3,16 +3,21 @@
 
 #include <cxxabi.h>
 
+#include <array>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <memory>
+#include <stdexcept>
+#include <string_view>
 #include <type_traits>
 #include <typeinfo>
 #include <variant>
 #include <vector>
 
 #include "backends/cuda/kernels.h"
+#include "fake_gpu/ptx.h"
 #include "fake_gpu/runtime.h"
 
 namespace fake_gpu {
@@ -97,13 +102,21 @@ void add_reduce(Kernels& kernels) {
   };
 }
 
-template <class Kernel>
+template <class Kernel, class Adjacent>
 void add_reductions(Kernels& kernels) {
-  add_reduce<1, int32_t, Kernel>(kernels);
-  add_reduce<1, int64_t, Kernel>(kernels);
-  add_reduce<kAdjacent, int32_t, Kernel>(kernels);
-  add_reduce<kAdjacent, int64_t, Kernel>(kernels);
+  const auto add = [&]<int kTogether>() {
+    add_reduce<kTogether, int32_t, Kernel>(kernels);
+    add_reduce<kTogether, int64_t, Kernel>(kernels);
+  };
+  if constexpr (std::is_same_v<Adjacent, bool>) {
+    with_together(true, add);
+    with_together(false, add);
+  } else {
+    with_together(Adjacent(), add);
+  }
 }
+template <class Kernel>
+using AdjacencyOf = decltype(std::declval<Kernel>().adjacent());
 
 template <class... Kernel>
 void add_all_compute(Kernels& kernels, std::type_identity<std::variant<Kernel...>>) {
@@ -112,9 +125,9 @@ void add_all_compute(Kernels& kernels, std::type_identity<std::variant<Kernel...
 }
 template <class... Kernel>
 void add_all_reduce(Kernels& kernels, std::type_identity<std::variant<Kernel...>>) {
-  (add_reductions<Kernel>(kernels), ...);
-  (add_reductions<triphase::cuda::kernels::InParts<Kernel>>(kernels), ...);
-  (add_reductions<triphase::cuda::kernels::OfParts<Kernel>>(kernels), ...);
+  (add_reductions<Kernel, AdjacencyOf<Kernel>>(kernels), ...);
+  (add_reductions<triphase::cuda::kernels::InParts<Kernel>, AdjacencyOf<Kernel>>(kernels), ...);
+  (add_reductions<triphase::cuda::kernels::OfParts<Kernel>, std::true_type>(kernels), ...);
 }
 
 void bind_read_zeros(Kernels& kernels) {
@@ -130,10 +143,46 @@ void bind_read_zeros(Kernels& kernels) {
   };
 }
 
+Kernels compiled_kernels(const char* path) {
+  Kernels kernels;
+  try {
+    for (auto& [name, bind] : kernels_of_ptx(path)) kernels[key_of(demangled(name.c_str()))] = std::move(bind);
+  } catch (const std::runtime_error& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    std::abort();
+  }
+  return kernels;
+}
+
+// In the place of each that counts in 32 bits the one that counts in 64.
+Kernels widened(const Kernels& kernels) {
+  Kernels wide;
+  for (const auto& [name, bind] : kernels) {
+    constexpr std::string_view kNarrow = "int, ";
+    constexpr std::string_view kWide = "long, ";
+    const size_t at = name.find(kWide);
+    if (at == std::string::npos) {
+      wide.emplace(name, bind);
+      continue;
+    }
+    const int counts = name.starts_with("compute<") ? 1 : 2;  // behind the kernel itself
+    wide[std::string(name).replace(at, kWide.size(), kNarrow)] = [bind = bind, counts](dim3 grid, dim3 block,
+                                                                                       void** arguments) {
+      std::array<int64_t, 2> values{};
+      std::array<void*, 3> pointers = {arguments[0], &values[0], &values[1]};
+      for (int i = 0; i < counts; ++i) values[static_cast<size_t>(i)] = argument<int32_t>(arguments, i + 1);
+      return bind(grid, block, pointers.data());
+    };
+  }
+  return wide;
+}
+
 }  // namespace
 
 Bind kernel_named(const char* mangled) {
   static const Kernels all = [] {
+    if (const char* path = std::getenv("FAKE_GPU_PTX")) return compiled_kernels(path);
+    if (const char* path = std::getenv("FAKE_GPU_WIDE_PTX")) return widened(compiled_kernels(path));
     Kernels kernels;
     add_all_compute(kernels, std::type_identity<ElementKernel>());
     add_all_reduce(kernels, std::type_identity<ReductionKernel>());

@@ -8,9 +8,12 @@
 //   - While a stream is captured, what may not be captured fails, and so does a kernel that was never launched before.
 //   - Whatever is destroyed must live, and what lives is counted.
 //
-// It cannot tell when a kernel reads memory of the host, where it runs itself. A kernel runs the source that the GPU
-// runs, thread after thread. The device's clock counts what ran: kOperation_s
-// each, and kLaunch_s before what was not captured, so that every time is exact.
+// A kernel runs the source that the GPU runs, thread after thread; where it reads memory of the host, nobody can tell.
+// With FAKE_GPU_PTX in the environment, the path of what nvcc made of the kernels, it runs that instead, slower, and is
+// stricter yet (ptx.h); with FAKE_GPU_WIDE_PTX, the variants that count in 64 bits.
+//
+// The device's clock counts what ran: kOperation_s each, and kLaunch_s before what was not captured, so that every time
+// is exact.
 //
 // With FAKE_GPU_IDLE in the environment nothing is computed; the clock goes on, and what is large costs nothing.
 //

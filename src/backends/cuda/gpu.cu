@@ -195,7 +195,7 @@ class Gpu : public Device {
     std::visit(
         [&](const auto& of_terms) {
           reduce_in_parts(of_terms, segments, terms, kReducingBlocksOfMultiprocessor * multiprocessors_, parts_.get(),
-                          [this](const auto& kernel, int64_t segments, int64_t terms, bool adjacent) {
+                          [this](const auto& kernel, int64_t segments, int64_t terms, auto adjacent) {
                             run_reduction(kernel, segments, terms, adjacent);
                           });
         },
@@ -273,17 +273,14 @@ class Gpu : public Device {
     return static_cast<unsigned>(
         std::min((count + kThreads - 1) / kThreads, kBlocksOfMultiprocessor * multiprocessors_));
   }
-  template <class Kernel>
-  void run_reduction(const Kernel& kernel, int64_t segments, int64_t terms, bool adjacent) {
-    const auto blocks = static_cast<unsigned>(adjacent ? (segments + kAdjacent - 1) / kAdjacent : segments);
+  template <class Kernel, class Adjacent>
+  void run_reduction(const Kernel& kernel, int64_t segments, int64_t terms, Adjacent adjacent) {
     with_index_type(kernel, segments * terms, [&]<class Index>() {
-      const auto all = static_cast<Index>(segments);
-      const auto of_each = static_cast<Index>(terms);
-      if (adjacent) {
-        reduce<kAdjacent><<<blocks, kReducers, 0, stream_.get()>>>(kernel, all, of_each);
-      } else {
-        reduce<1><<<blocks, kReducers, 0, stream_.get()>>>(kernel, all, of_each);
-      }
+      with_together(adjacent, [&]<int kTogether>() {
+        const auto blocks = static_cast<unsigned>((segments + kTogether - 1) / kTogether);
+        reduce<kTogether>
+            <<<blocks, kReducers, 0, stream_.get()>>>(kernel, static_cast<Index>(segments), static_cast<Index>(terms));
+      });
     });
     check(cudaGetLastError(), "cudaLaunchKernel");
   }

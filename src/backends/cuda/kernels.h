@@ -6,7 +6,8 @@
 // that the result may take the place of an operand of the same size, and a thread may compute several before it writes
 // the first: their reads are then on the way at once. Gradients of windows gather, so that nothing is added atomically
 // and each element is written once. Reduction kernels sum terms of a segment in any order by merge(), then finish() it;
-// where the same terms of neighbouring segments are adjacent in memory they say so.
+// where the same terms of neighbouring segments are adjacent in memory they say so, by a constant if it is always the
+// same.
 //
 // T is what activations and their gradients are kept in; all is computed, and parameters are kept, in f32. Index is
 // what elements are counted in: 32 bits where that suffices, since GPUs divide them so much faster.
@@ -16,6 +17,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 #include <variant>
 
@@ -572,7 +574,7 @@ struct SumOfExponentials {
   int64_t classes;
 
   using Sum = Exponentials;
-  bool adjacent() const { return false; }
+  std::false_type adjacent() const { return {}; }
   TRIPHASE_HOST_DEVICE static Sum nothing() { return {0, 0}; }
   TRIPHASE_HOST_DEVICE Sum term(int64_t n, int64_t k) const { return {x[n * classes + k], 1}; }
   TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) {
@@ -596,7 +598,7 @@ struct CrossEntropy {
   int64_t classes, count;
 
   using Sum = float;
-  bool adjacent() const { return false; }
+  std::false_type adjacent() const { return {}; }
   TRIPHASE_HOST_DEVICE static Sum nothing() { return 0; }
   TRIPHASE_HOST_DEVICE Sum term(int64_t, int64_t n) const {
     return std::log(rows[n].sum) + (rows[n].largest - x[n * classes + target[n]]);
@@ -613,7 +615,7 @@ struct MeanSquare {
   int64_t count;
 
   using Sum = float;
-  bool adjacent() const { return false; }
+  std::false_type adjacent() const { return {}; }
   TRIPHASE_HOST_DEVICE static Sum nothing() { return 0; }
   TRIPHASE_HOST_DEVICE Sum term(int64_t, int64_t t) const { return x[t] * x[t]; }
   TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) { return a + b; }
@@ -689,7 +691,7 @@ struct SumOfQuads {
   Divisor quads;
 
   using Sum = float;
-  bool adjacent() const { return false; }
+  std::false_type adjacent() const { return {}; }
   TRIPHASE_HOST_DEVICE static Sum nothing() { return 0; }
   template <class Index>
   TRIPHASE_HOST_DEVICE Sum term(Index, Index t) const {
@@ -864,6 +866,15 @@ struct ReducingBlock {
   }
 };
 
+// Calls f.operator()<kTogether>() with how many segments a block then sums.
+template <class Adjacent, class F>
+void with_together(Adjacent adjacent, F f) {
+  if constexpr (!std::is_same_v<Adjacent, std::false_type>) {
+    if (adjacent) return f.template operator()<kAdjacent>();
+  }
+  if constexpr (!std::is_same_v<Adjacent, std::true_type>) f.template operator()<1>();
+}
+
 // Room for the sums of parts.
 inline constexpr int64_t kPartsBytes = 1 << 20;
 
@@ -873,16 +884,17 @@ template <class Kernel, class Run>
 void reduce_in_parts(const Kernel& kernel, int64_t segments, int64_t terms, int64_t blocks, std::byte* space, Run run) {
   using Sum = typename Kernel::Sum;
   constexpr int64_t kTermsWorthAThread = 2;
-  const int64_t together = kernel.adjacent() ? kAdjacent : 1;
+  const auto adjacent = kernel.adjacent();
+  const int64_t together = adjacent ? kAdjacent : 1;
   const int64_t blocks_alone = (segments + together - 1) / together;
   const int64_t most = std::min(terms / (kReducers / together * kTermsWorthAThread),
                                 kPartsBytes / static_cast<int64_t>(sizeof(Sum)) / segments);
   const int64_t parts = std::min((blocks + blocks_alone - 1) / blocks_alone, most);
-  if (parts < 2) return run(kernel, segments, terms, kernel.adjacent());
+  if (parts < 2) return run(kernel, segments, terms, adjacent);
   auto* sums = reinterpret_cast<Sum*>(space);
   const int64_t length = (terms + parts - 1) / parts;
-  run(kernels::InParts<Kernel>{kernel, sums, segments, terms, length}, segments * parts, length, kernel.adjacent());
-  run(kernels::OfParts<Kernel>{kernel, sums, segments}, segments, parts, true);
+  run(kernels::InParts<Kernel>{kernel, sums, segments, terms, length}, segments * parts, length, adjacent);
+  run(kernels::OfParts<Kernel>{kernel, sums, segments}, segments, parts, std::true_type());
 }
 
 }  // namespace triphase::cuda

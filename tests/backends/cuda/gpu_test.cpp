@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <ostream>
+#include <string>
 #include <tuple>
+#include <vector>
 
 #include "backends/cuda/cuda.h"
 #include "backends/expectations.h"
@@ -14,7 +17,7 @@
 namespace triphase {
 namespace {
 
-class Gpu : public testing::TestWithParam<std::tuple<NamedNetwork, Precision>> {
+class OnGpu : public testing::Test {
  protected:
   void SetUp() override {
     auto made = make_cuda_backend();
@@ -22,13 +25,16 @@ class Gpu : public testing::TestWithParam<std::tuple<NamedNetwork, Precision>> {
     backend = std::move(std::get<std::unique_ptr<Backend>>(made));
   }
 
+  std::unique_ptr<Backend> backend;
+};
+
+class Gpu : public OnGpu, public testing::WithParamInterface<std::tuple<NamedNetwork, Precision>> {
+ protected:
   const NamedNetwork& network() const { return std::get<0>(GetParam()); }
   Precision precision() const { return std::get<1>(GetParam()); }
   StepProgram program_with(const Optimizer& optimizer) const {
     return with_precision(lower(network_from(network().json), 4, optimizer), precision());
   }
-
-  std::unique_ptr<Backend> backend;
 };
 
 TEST_P(Gpu, agrees_with_float64) { expect_verified(*backend, network(), precision()); }
@@ -83,6 +89,42 @@ TEST_P(Gpu, a_launched_step_and_a_replayed_one_compute_the_same) {
   }
 }
 
+struct LargeNetwork {
+  std::string name;
+  int64_t batch;
+  std::string json;
+};
+
+void PrintTo(const LargeNetwork& network, std::ostream* out) { *out << network.name; }
+
+// Their reductions have few results of many terms each, which several blocks share.
+const std::vector<LargeNetwork>& large_networks() {
+  static const std::vector<LargeNetwork> networks = {
+      {"few_channels", 33,
+       R"({"name": "few_channels", "input": {"shape": [2, 20, 18]}, "loss": {"kind": "mean_square"}, "layers": [
+        {"name": "conv", "kind": "conv2d", "out_channels": 3, "kernel": 3, "padding": 1},
+        {"name": "norm", "kind": "batch_norm2d"}, {"name": "relu", "kind": "relu"}]})"},
+      {"many_classes", 3,
+       R"({"name": "many_classes", "input": {"shape": [5]}, "loss": {"kind": "softmax_cross_entropy"}, "layers": [
+        {"name": "fc", "kind": "linear", "out_features": 5000}]})"},
+      {"many_rows", 2000,
+       R"({"name": "many_rows", "input": {"shape": [2]}, "loss": {"kind": "softmax_cross_entropy"}, "layers": [
+        {"name": "fc", "kind": "linear", "out_features": 3}]})"}};
+  return networks;
+}
+
+class GpuReductions : public OnGpu, public testing::WithParamInterface<std::tuple<LargeNetwork, Precision>> {};
+
+TEST_P(GpuReductions, agree_with_float64_in_parts) {
+  const auto& [large, precision] = GetParam();
+  const StepProgram program = with_precision(lower(network_from(large.json), large.batch, Sgd{}), precision);
+  for (const size_t formulation : {0, 1}) {
+    const auto plan = compiled(*backend, program, formulation);
+    plan->allocate(3);
+    EXPECT_EQ(verify(program, *plan, VerifyMode::kFull, 3).failure, "") << formulation;
+  }
+}
+
 TEST(GpuProbes, run_at_rates_above_zero) {
   auto made = make_cuda_backend();
   if (const auto* why = std::get_if<Unsupported>(&made)) GTEST_SKIP() << why->reason;
@@ -94,13 +136,16 @@ TEST(GpuProbes, run_at_rates_above_zero) {
   EXPECT_GT(backend.memory_bytes_per_s(1).value(), 0);
 }
 
+constexpr Precision kAllPrecisions[] = {Precision::kF32, Precision::kTF32, Precision::kBF16, Precision::kF16};
+constexpr auto kName = [](const auto& test) {
+  return std::get<0>(test.param).name + "_" + std::string(to_string(std::get<1>(test.param)));
+};
 INSTANTIATE_TEST_SUITE_P(Small, Gpu,
-                         testing::Combine(testing::ValuesIn(small_networks()),
-                                          testing::Values(Precision::kF32, Precision::kTF32, Precision::kBF16,
-                                                          Precision::kF16)),
-                         [](const auto& test) {
-                           return std::get<0>(test.param).name + "_" + std::string(to_string(std::get<1>(test.param)));
-                         });
+                         testing::Combine(testing::ValuesIn(small_networks()), testing::ValuesIn(kAllPrecisions)),
+                         kName);
+INSTANTIATE_TEST_SUITE_P(Large, GpuReductions,
+                         testing::Combine(testing::ValuesIn(large_networks()), testing::ValuesIn(kAllPrecisions)),
+                         kName);
 
 TEST(CudaBackend, without_a_gpu_the_backend_says_why) {
   const auto made = make_cuda_backend();

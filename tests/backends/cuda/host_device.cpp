@@ -233,12 +233,12 @@ void HostDevice::launch(const ReductionKernel& kernel, int64_t segments, int64_t
   std::visit(
       [&](const auto& call) {
         reduce_in_parts(call, segments, terms, kBlocks, parts_.data(),
-                        [this](const auto& each, int64_t of_segments, int64_t of_terms, bool adjacent) {
+                        [this](const auto& each, int64_t of_segments, int64_t of_terms, auto adjacent) {
                           ++counts_.launches;
                           with_index(each, of_segments * of_terms, [&]<class Index>() {
-                            const auto all = static_cast<Index>(of_segments);
-                            const auto of_each = static_cast<Index>(of_terms);
-                            adjacent ? reduce<kAdjacent>(each, all, of_each) : reduce<1>(each, all, of_each);
+                            with_together(adjacent, [&]<int kTogether>() {
+                              reduce<kTogether>(each, static_cast<Index>(of_segments), static_cast<Index>(of_terms));
+                            });
                           });
                         });
       },
