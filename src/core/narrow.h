@@ -37,9 +37,13 @@ struct BF16 {
 
   BF16() = default;
   TRIPHASE_HOST_DEVICE BF16(float value) {
+#ifdef __CUDA_ARCH__
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+#else
     const uint32_t all = narrow::bits_of(value);
     const bool is_nan = (all & 0x7fffffff) > 0x7f800000;
     bits = static_cast<uint16_t>((is_nan ? all | 0x400000 : all + 0x7fff + (all >> 16 & 1)) >> 16);
+#endif
   }
   TRIPHASE_HOST_DEVICE operator float() const { return narrow::float_of(static_cast<uint32_t>(bits) << 16); }
 };

@@ -107,7 +107,10 @@ std::vector<std::vector<Access>> accesses(const StepProgram& program, const std:
       const auto add = [&](const Extent& operand, bool write) {
         Access access{{}, write, write};
         for (const size_t piece : pieces.of(operand)) {
-          access.stretches.push_back({pieces.bytes(piece), distance.at(piece)});
+          if (access.stretches.empty() || access.stretches.back().distance_bytes != distance.at(piece)) {
+            access.stretches.push_back({0, distance.at(piece)});
+          }
+          access.stretches.back().bytes += pieces.bytes(piece);
           if (!read.contains(piece)) access.in_place = false;
         }
         result[g].push_back(std::move(access));

@@ -115,6 +115,8 @@ inline void expect_operands_are_kept(const StepProgram& program, const Plan& pla
       for (const TensorId input : program.ops[static_cast<size_t>(op)].inputs) {
         if (within(program.tensor(input).producer)) continue;
         const Extent extent = plan.extent(input);
+        ASSERT_GT(extent.bytes, 0) << program.tensor(input).name;
+        ASSERT_LE(extent.begin + extent.bytes, static_cast<int64_t>(holder.size())) << program.tensor(input).name;
         const auto begin = holder.begin() + extent.begin;
         EXPECT_EQ(std::count(begin, begin + extent.bytes, written(input)), extent.bytes) << program.tensor(input).name;
       }
@@ -124,6 +126,14 @@ inline void expect_operands_are_kept(const StepProgram& program, const Plan& pla
         if (written(output) == output) write(output);
       }
     }
+  }
+  for (TensorId id = 0; id < static_cast<TensorId>(program.tensors.size()); ++id) {  // for the next step
+    const Tensor& given = program.tensor(id);
+    const Extent extent = plan.extent(id);
+    if (given.producer >= 0 || extent.bytes == 0) continue;
+    const TensorId last = given.next == kNoTensor ? id : given.next;
+    const auto begin = holder.begin() + extent.begin;
+    EXPECT_EQ(std::count(begin, begin + extent.bytes, last), extent.bytes) << given.name;
   }
 }
 

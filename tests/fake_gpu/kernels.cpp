@@ -149,7 +149,13 @@ Kernels compiled_kernels(const char* path) {
     for (auto& [name, bind] : kernels_of_ptx(path)) kernels[key_of(demangled(name.c_str()))] = std::move(bind);
   } catch (const std::runtime_error& error) {
     std::fprintf(stderr, "%s\n", error.what());
-    std::abort();
+    std::_Exit(2);
+  }
+  for (auto& [name, bind] : kernels) {
+    bind = [bind = std::move(bind)](dim3 grid, dim3 block, void** arguments) {
+      expect_threads(block);
+      return bind(grid, block, arguments);
+    };
   }
   return kernels;
 }

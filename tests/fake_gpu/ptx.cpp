@@ -25,6 +25,7 @@
 namespace fake_gpu {
 namespace {
 
+using triphase::BF16;
 using triphase::F16;
 
 // --- A thread, and what it shares ---------------------------------------------------------------
@@ -54,6 +55,9 @@ uint64_t slot_of(T value) {
     return slot;
   }
 }
+
+// Shared memory begins where nothing is aligned by chance.
+constexpr uint64_t kSharedBegin = 4;
 
 enum class Space { kParameters, kShared, kGlobal };
 constexpr std::string_view name_of(Space space) {
@@ -102,6 +106,7 @@ struct Launch {
   int64_t thread = 0;  // the one that runs, of all
 
   std::byte* at(Space space, uint64_t address, size_t bytes, bool write) {
+    if (space == Space::kShared) address = static_cast<uint32_t>(address);
     if (address % bytes != 0) throw std::runtime_error("an address is no multiple of what is accessed there");
     if (space != Space::kParameters) {
       Accesses& accesses = space == Space::kShared ? of_shared : of_global;
@@ -113,7 +118,8 @@ struct Launch {
       return data;
     }
     std::vector<std::byte>& memory = space == Space::kShared ? shared : parameters;
-    if (address > memory.size() || bytes > memory.size() - address) {
+    const uint64_t begin = space == Space::kShared ? kSharedBegin : 0;
+    if (address < begin || address > memory.size() || bytes > memory.size() - address) {
       throw std::runtime_error("an address beyond its " + std::string(name_of(space)) + " memory");
     }
     return memory.data() + address;
@@ -196,7 +202,9 @@ uint32_t permute(uint32_t a, uint32_t b, uint32_t selector) {
 
 template <class T>
 T divided(T a, T b, bool rest) {
-  if (b == 0 || (std::is_signed_v<T> && b == T(-1))) throw std::runtime_error("a division by 0, or by -1");
+  using U = std::make_unsigned_t<T>;
+  if (b == 0) throw std::runtime_error("a division by 0");
+  if (std::is_signed_v<T> && b == T(-1)) return rest ? T(0) : static_cast<T>(U(0) - U(a));
   return rest ? static_cast<T>(a % b) : static_cast<T>(a / b);
 }
 
@@ -299,8 +307,10 @@ class Instructions {
     unary("neg.f32", [](float a) { return -a; });
     unary("abs.f32", [](float a) { return std::abs(a); });
     unary("sqrt.rn.f32", [](float a) { return std::sqrt(a); });
-    unary("rsqrt.approx.f32", [](double a) { return static_cast<float>(1 / std::sqrt(a)); });
-    unary("ex2.approx.ftz.f32", [](double a) { return a < -126 ? 0.0f : static_cast<float>(std::exp2(a)); });
+    // As far off as they may be, about.
+    unary("rsqrt.approx.f32", [](double a) { return static_cast<float>(1 / std::sqrt(a) * (1 + 0x1p-23)); });
+    unary("ex2.approx.ftz.f32",
+          [](double a) { return a < -126 ? 0.0f : static_cast<float>(std::exp2(a) * (1 + 0x1p-22)); });
     unary("cvt.sat.f32.f32", [](float a) { return a >= 0 ? std::min(a, 1.0f) : 0.0f; });
     using Three = float (*)(float, float, float);
     all_["fma.rn.f32"] = computes<float, float, float, float>(static_cast<Three>(std::fma));
@@ -319,25 +329,35 @@ class Instructions {
     unordered("geu", std::greater_equal<>());
   }
   void conversions() {
-    const auto integer = [&]<class To, class From>(const std::string& name) {
-      all_["cvt." + name] = computes<To, From>([](From a) { return static_cast<To>(a); });
-    };
-    integer.template operator()<uint32_t, uint64_t>("u32.u64");
-    integer.template operator()<int64_t, int32_t>("s64.s32");
-    integer.template operator()<uint64_t, uint32_t>("u64.u32");
-    integer.template operator()<uint32_t, uint16_t>("u32.u16");
-    integer.template operator()<uint16_t, uint32_t>("u16.u32");
-    integer.template operator()<float, int32_t>("rn.f32.s32");
-    integer.template operator()<float, int64_t>("rn.f32.s64");
-    integer.template operator()<float, uint32_t>("rn.f32.u32");
-    integer.template operator()<float, double>("rn.f32.f64");
-    integer.template operator()<double, float>("f64.f32");
+    integer_conversions_from<uint16_t>("u16");
+    integer_conversions_from<int16_t>("s16");
+    integer_conversions_from<uint32_t>("u32");
+    integer_conversions_from<int32_t>("s32");
+    integer_conversions_from<uint64_t>("u64");
+    integer_conversions_from<int64_t>("s64");
+    conversion<float, double>("cvt.rn.f32.f64");
+    conversion<double, float>("cvt.f64.f32");
     all_["cvt.f32.f16"] = computes<float, uint16_t>([](uint16_t bits) {
       F16 value;
       value.bits = bits;
       return static_cast<float>(value);
     });
     all_["cvt.rn.f16.f32"] = computes<uint16_t, float>([](float a) { return F16(a).bits; });
+    all_["cvt.rn.bf16.f32"] = computes<uint16_t, float>([](float a) { return BF16(a).bits; });
+  }
+  template <class From>
+  void integer_conversions_from(const std::string& from) {
+    conversion<uint16_t, From>("cvt.u16." + from);
+    conversion<int16_t, From>("cvt.s16." + from);
+    conversion<uint32_t, From>("cvt.u32." + from);
+    conversion<int32_t, From>("cvt.s32." + from);
+    conversion<uint64_t, From>("cvt.u64." + from);
+    conversion<int64_t, From>("cvt.s64." + from);
+    conversion<float, From>("cvt.rn.f32." + from);
+  }
+  template <class To, class From>
+  void conversion(const std::string& name) {
+    all_[name] = computes<To, From>([](From a) { return static_cast<To>(a); });
   }
   template <class T>
   void memory(const std::string& type) {
@@ -369,7 +389,7 @@ class PtxKernel {
  public:
   PtxKernel(std::string name, const std::string& parameters, const std::string& body) : name_(std::move(name)) {
     for (const std::string& line : lines(parameters)) add_symbol(line, parameter_bytes_, &parameters_);
-    for (const char* special : {"%tid.x", "%ctaid.x", "%nctaid.x"}) slot(special);
+    for (const char* special : {"%tid.x", "%ctaid.x", "%nctaid.x"}) add_slot(special, 0);
     std::map<std::string, size_t> labels;
     std::vector<std::pair<size_t, std::string>> branches;
     for (const std::string& line : lines(body)) {
@@ -395,13 +415,12 @@ class PtxKernel {
       for (size_t i = 0; i < parameters_.size(); ++i) {
         std::memcpy(launch.parameters.data() + parameters_[i].offset, arguments[i], parameters_[i].bytes);
       }
-      return [this, grid, block, launch]() mutable {
+      return [this, grid, block, launch] {
+        Launch running = launch;  // a recorded one may run again
         try {
-          run(grid.x, block.x, launch);
-        } catch (const std::runtime_error& error) {
-          fake_gpu_violation(name_ + ", thread " + std::to_string(launch.thread) + ": " + error.what());
-          launch.of_shared.clear();  // a recorded launch may run again
-          launch.of_global.clear();
+          run(grid.x, block.x, running);
+        } catch (const std::exception& error) {
+          fake_gpu_violation(name_ + ", thread " + std::to_string(running.thread) + ": " + error.what());
         }
       };
     };
@@ -444,10 +463,11 @@ class PtxKernel {
     std::string word;
     std::string type;
     size_t alignment = 0;
+    in >> word;  // .param or .shared
     while (in >> word && word.starts_with('.')) {
       if (word == ".align") {
         in >> alignment;
-      } else {
+      } else if (type.empty()) {
         type = word;
       }
     }
@@ -472,6 +492,9 @@ class PtxKernel {
   int slot(const std::string& operand) {
     const auto found = slots_.find(operand);
     if (found != slots_.end()) return found->second;
+    if (operand.starts_with('%') && operand.find_first_of(".|") != std::string::npos) {
+      throw std::runtime_error("a register that is not known here: " + operand);
+    }
     return add_slot(operand, operand.starts_with('%') ? ~uint64_t{0} : constant(operand));
   }
   static uint64_t constant(const std::string& text) {
@@ -499,7 +522,7 @@ class PtxKernel {
     std::optional<std::string> label;
     if (name == "ret") {
       instruction.kind = Instruction::Kind::kReturn;
-    } else if (name == "bar.sync") {
+    } else if (name == "bar.sync" && line.ends_with("\t0")) {
       instruction.kind = Instruction::Kind::kBarrier;
     } else if (name == "bra" || name == "bra.uni") {
       instruction.kind = Instruction::Kind::kBranch;
@@ -542,6 +565,7 @@ class PtxKernel {
         case Instruction::Kind::kBarrier:
           return;
         case Instruction::Kind::kReturn:
+          thread.at = instructions_.size();
           thread.ended = true;
           return;
       }
@@ -583,7 +607,7 @@ class PtxKernel {
   Slots initial_;
   std::vector<Symbol> parameters_;
   size_t parameter_bytes_ = 0;
-  size_t shared_bytes_ = 0;
+  size_t shared_bytes_ = kSharedBegin;
   std::vector<Instruction> instructions_;
 };
 
@@ -612,7 +636,7 @@ std::map<std::string, Bind> kernels_of_ptx(const std::string& path) {
       if (!kernel) {
         try {
           kernel = std::make_shared<PtxKernel>(name, parameters, code);
-        } catch (const std::runtime_error& error) {
+        } catch (const std::exception& error) {
           fake_gpu_violation(name + ": " + error.what());
           return std::function<void()>([] {});
         }

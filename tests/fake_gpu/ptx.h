@@ -15,7 +15,8 @@
 
 namespace fake_gpu {
 
-// The kernels of a PTX file by their mangled names. Throws std::runtime_error for what it cannot read or does not know.
+// The kernels of a PTX file by their mangled names. Throws std::runtime_error for a file that it cannot read; what it
+// does not know is a violation when its kernel is first launched. What a Bind gives must not outlive it.
 std::map<std::string, Bind> kernels_of_ptx(const std::string& path);
 
 }  // namespace fake_gpu

@@ -112,6 +112,8 @@ TEST(Ptx, integers_wrap_and_shifts_are_clamped) {
   EXPECT_EQ(result("shr.s64 %rd8, %rd3, 63", uint64_t{1} << 63), ~uint64_t{0});
   EXPECT_EQ(static_cast<int64_t>(result("div.s64 %rd8, %rd3, %rd4", static_cast<uint64_t>(-7), 2)), -3);
   EXPECT_EQ(static_cast<int64_t>(result("rem.s64 %rd8, %rd3, %rd4", static_cast<uint64_t>(-7), 2)), -1);
+  EXPECT_EQ(static_cast<int64_t>(result("div.s64 %rd8, %rd3, -1", 7)), -7);
+  EXPECT_EQ(result("rem.s64 %rd8, %rd3, -1", uint64_t{1} << 63), 0u);
   EXPECT_EQ(low(result("prmt.b32 %rd8, %rd3, %rd4, 29524", 0x33221180, 0x77665544)), 0x77335544u);  // 0x7354
   EXPECT_EQ(low(result("prmt.b32 %rd8, %rd3, %rd4, 8", 0x33221180, 0)), 0x808080ffu);
 }
@@ -124,9 +126,10 @@ TEST(Ptx, floats_round_and_know_nan) {
   EXPECT_EQ(result_f32("fma.rm.f32 %rd8, %rd3, %rd4, %r9", -1, 0x1p-30f, -1), std::nextafter(-1.0f, -2.0f));
   EXPECT_EQ(result_f32("cvt.sat.f32.f32 %rd8, %rd3", kNaN), 0);
   EXPECT_EQ(result_f32("cvt.sat.f32.f32 %rd8, %rd3", 1.5f), 1);
-  EXPECT_EQ(result_f32("ex2.approx.ftz.f32 %rd8, %rd3", -10), 0x1p-10f);
+  EXPECT_EQ(result_f32("ex2.approx.ftz.f32 %rd8, %rd3", -10), 0x1p-10f * (1 + 0x1p-22f));
   EXPECT_EQ(result_f32("ex2.approx.ftz.f32 %rd8, %rd3", -127), 0);
-  EXPECT_EQ(result_f32("rsqrt.approx.f32 %rd8, %rd3", 16), 0.25f);
+  EXPECT_EQ(result_f32("rsqrt.approx.f32 %rd8, %rd3", 16), 0.25f * (1 + 0x1p-23f));
+  EXPECT_EQ(result("cvt.rn.bf16.f32 %rd8, %rd3", bits(1 + 0x1p-8f)) & 0xffff, 0x3f80u);  // a tie, to even
   EXPECT_EQ(result("cvt.rn.f16.f32 %rd8, %rd3", bits(1 + 0x1p-11f)) & 0xffff, 0x3c00u);  // a tie, to even
   EXPECT_EQ(result_f32("cvt.f32.f16 %rd8, %rd3", std::bit_cast<float>(0xc000u)), -2);
   const auto truth = [](const std::string& comparison, float a, float b) {
@@ -211,6 +214,8 @@ TEST(Ptx, what_a_gpu_could_not_do_is_a_violation) {
   EXPECT_THAT(run("	ld.global.u32 	%r2, [%rd7];\n"), ElementsAre(HasSubstr("no ")));  // was never written
   EXPECT_THAT(run("	ld.param.u64 	%rd7, [%rd1+40];\n"), ElementsAre(HasSubstr("beyond its parameter memory")));
   EXPECT_THAT(run("	st.shared.u32 	[sums+16], %r1;\n"), ElementsAre(HasSubstr("beyond its shared memory")));
+  EXPECT_THAT(run("	st.shared.v4.f32 	[sums], {%f1, %f1, %f1, %f1};\n"),
+              ElementsAre(HasSubstr("no multiple")));
   EXPECT_THAT(run("	div.u32 	%r2, %r1, %r9;\n"), ElementsAre(HasSubstr("division by 0")));
   EXPECT_THAT(
       run("	setp.eq.s32 	%p1, %r1, 0;\n	@%p1 bra 	$L__BB0_2;\n	bar.sync 	0;\n\n$L__BB0_2:\n", 2),
@@ -221,6 +226,11 @@ TEST(Ptx, what_is_not_known_is_said) {
   EXPECT_THAT(run("	mma.sync.aligned 	%r2, %r1;\n"),
               ElementsAre(HasSubstr("not known here: mma.sync.aligned")));
   EXPECT_THAT(run("	add.s32 	%r2, %r1;\n"), ElementsAre(HasSubstr("number of operands")));
+  EXPECT_THAT(run("	mov.u32 	%r2, %ntid.x;\n"), ElementsAre(HasSubstr("%ntid.x")));
+  EXPECT_THAT(run("	setp.eq.s32 	%p1|%p2, %r1, 0;\n"), ElementsAre(HasSubstr("%p1|%p2")));
+  EXPECT_THAT(run("	bar.sync 	1, 64;\n"), ElementsAre(HasSubstr("not known here: bar.sync")));
+  EXPECT_THAT(run("	ld.global.u32 	%r2, [%rd2+4x];\n	add.s32 	%r2, %r2, 4294967296000000000000;\n"),
+              ElementsAre(HasSubstr("neither symbol nor constant")));
   EXPECT_THAT(run("	bra.uni 	$L__BB0_7;\n"), ElementsAre(HasSubstr("$L__BB0_7")));
   EXPECT_THAT(run("	mov.u32 	%r2, 0q12;\n"), ElementsAre(HasSubstr("0q12")));
   EXPECT_THROW(fake_gpu::kernels_of_ptx("/nowhere"), std::runtime_error);

@@ -160,7 +160,7 @@ def test_explain_names_the_biggest_loss(measured: Path) -> None:
     [
         (lambda d: "{", ["ceilings.json", "JSON"]),
         (lambda d: json.dumps([]), ["ceilings.json", "schema"]),
-        (lambda d: json.dumps(d | {"schema": 7}), ["/schema", "schema 1", "7"]),
+        (lambda d: json.dumps(d | {"schema": 7}), ["/schema", "schema 2", "7"]),
         (lambda d: json.dumps(d | {"rates": "none"}), ["/rates", "a list"]),
         (lambda d: json.dumps(d | {"fingerprint": "0"}), ["another machine"]),
         (lambda d: json.dumps(d | {"threads": 64}), ["1 thread", "64 threads"]),

@@ -90,10 +90,10 @@ void CudaPlan::compile(int op) {
 }
 
 template <class F>
-void CudaPlan::end_elementwise(int op, TensorId over, F make) {
+void CudaPlan::end_elementwise(int op, TensorId over, F make, int64_t width) {
   for (const TensorId id : op_at(op).inputs) touch(id);
   for (const TensorId id : op_at(op).outputs) touch(id);
-  const int64_t elements = count(over);
+  const int64_t elements = count(over) / width;
   end(own(op_at(op).kind), [this, make = std::move(make), elements, dtype = dtype(over)] {
     with_float_type(dtype, [&]<class T>() { device_->launch(make.template operator()<T>(), elements); });
   });
@@ -318,13 +318,18 @@ void CudaPlan::compile_reshape(int op) {
   });
 }
 
-kernels::Pooling CudaPlan::pooling(const Window& window, TensorId x, TensorId y) const {
+kernels::Pooling CudaPlan::pooling(const Window& window, TensorId x, TensorId y, int64_t width) const {
   return {{shape(x)[2], shape(x)[3]},
           {shape(y)[2], shape(y)[3]},
           {window.kernel[0], window.kernel[1]},
           {window.stride[0], window.stride[1]},
           {window.padding[0], window.padding[1]},
-          channels_last_ ? channels(x) : 1};
+          channels_last_ ? channels(x) / width : 1,
+          shape(x)[0] * (channels_last_ ? 1 : channels(x))};
+}
+
+int64_t CudaPlan::pooled_together(TensorId x) const {
+  return channels_last_ && channels(x) % kernels::kPooledTogether == 0 ? kernels::kPooledTogether : 1;
 }
 
 void CudaPlan::compile_max_pool(int op, const Window& window) {
@@ -334,12 +339,19 @@ void CudaPlan::compile_max_pool(int op, const Window& window) {
   begin({op});
   put(y);
   put(tap);
-  end_elementwise(op, y, [=, this, pool = pooling(window, x, y)]<class T>() -> ElementKernel {
-    if (dtype(tap) == DType::kU8) {
-      return kernels::MaxPool<T, uint8_t>{pool, data<T>(x), data<T>(y), data<uint8_t>(tap)};
-    }
-    return kernels::MaxPool<T, int32_t>{pool, data<T>(x), data<T>(y), data<int32_t>(tap)};
-  });
+  const bool small = dtype(tap) == DType::kU8;
+  const int64_t width = small ? pooled_together(x) : 1;
+  const auto pool = [=, this, window = pooling(window, x, y, width)]<class T, class Tap, int kWidth>() {
+    return kernels::MaxPool<T, Tap, kWidth>{window, packs<T, kWidth>(x), packs<T, kWidth>(y), packs<Tap, kWidth>(tap)};
+  };
+  end_elementwise(
+      op, y,
+      [=]<class T>() -> ElementKernel {
+        if (!small) return pool.template operator()<T, int32_t, 1>();
+        if (width == 1) return pool.template operator()<T, uint8_t, 1>();
+        return pool.template operator()<T, uint8_t, kernels::kPooledTogether>();
+      },
+      width);
 }
 
 void CudaPlan::compile_max_pool_backward(int op, const MaxPool2dBackward& kind) {
@@ -348,12 +360,20 @@ void CudaPlan::compile_max_pool_backward(int op, const MaxPool2dBackward& kind) 
   const TensorId dx = op_at(op).outputs[0];
   begin({op});
   put(dx);
-  end_elementwise(op, dx, [=, this, pool = pooling(kind.window, dx, dy)]<class T>() -> ElementKernel {
-    if (dtype(tap) == DType::kU8) {
-      return kernels::MaxPoolBackward<T, uint8_t>{pool, data<T>(dy), data<uint8_t>(tap), data<T>(dx)};
-    }
-    return kernels::MaxPoolBackward<T, int32_t>{pool, data<T>(dy), data<int32_t>(tap), data<T>(dx)};
-  });
+  const bool small = dtype(tap) == DType::kU8;
+  const int64_t width = small ? pooled_together(dx) : 1;
+  const auto pool = [=, this, window = pooling(kind.window, dx, dy, width)]<class T, class Tap, int kWidth>() {
+    return kernels::MaxPoolBackward<T, Tap, kWidth>{window, packs<T, kWidth>(dy), packs<Tap, kWidth>(tap),
+                                                    packs<T, kWidth>(dx)};
+  };
+  end_elementwise(
+      op, dx,
+      [=]<class T>() -> ElementKernel {
+        if (!small) return pool.template operator()<T, int32_t, 1>();
+        if (width == 1) return pool.template operator()<T, uint8_t, 1>();
+        return pool.template operator()<T, uint8_t, kernels::kPooledTogether>();
+      },
+      width);
 }
 
 void CudaPlan::compile_average_pool(int op, const AvgPool2d& kind) {
@@ -361,9 +381,17 @@ void CudaPlan::compile_average_pool(int op, const AvgPool2d& kind) {
   const TensorId y = op_at(op).outputs[0];
   begin({op});
   put(y);
-  end_elementwise(op, y, [=, this, pool = pooling(kind.window, x, y)]<class T>() {
-    return kernels::AveragePool<T>{pool, kind.count_include_pad, data<T>(x), data<T>(y)};
-  });
+  const int64_t width = pooled_together(x);
+  const auto pool = [=, this, window = pooling(kind.window, x, y, width)]<class T, int kWidth>() {
+    return kernels::AveragePool<T, kWidth>{window, kind.count_include_pad, packs<T, kWidth>(x), packs<T, kWidth>(y)};
+  };
+  end_elementwise(
+      op, y,
+      [=]<class T>() -> ElementKernel {
+        if (width == 1) return pool.template operator()<T, 1>();
+        return pool.template operator()<T, kernels::kPooledTogether>();
+      },
+      width);
 }
 
 void CudaPlan::compile_average_pool_backward(int op, const AvgPool2dBackward& kind) {
@@ -371,9 +399,18 @@ void CudaPlan::compile_average_pool_backward(int op, const AvgPool2dBackward& ki
   const TensorId dx = op_at(op).outputs[0];
   begin({op});
   put(dx);
-  end_elementwise(op, dx, [=, this, pool = pooling(kind.pool.window, dx, dy)]<class T>() {
-    return kernels::AveragePoolBackward<T>{pool, kind.pool.count_include_pad, data<T>(dy), data<T>(dx)};
-  });
+  const int64_t width = pooled_together(dx);
+  const auto pool = [=, this, window = pooling(kind.pool.window, dx, dy, width)]<class T, int kWidth>() {
+    return kernels::AveragePoolBackward<T, kWidth>{window, kind.pool.count_include_pad, packs<T, kWidth>(dy),
+                                                   packs<T, kWidth>(dx)};
+  };
+  end_elementwise(
+      op, dx,
+      [=]<class T>() -> ElementKernel {
+        if (width == 1) return pool.template operator()<T, 1>();
+        return pool.template operator()<T, kernels::kPooledTogether>();
+      },
+      width);
 }
 
 void CudaPlan::compile_batch_norm(int op, const BatchNorm2d& kind) {

@@ -102,6 +102,26 @@ struct Transpose {
   TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { y[i] = value; }
 };
 
+// Neighbours in memory that a thread reads or writes at once.
+template <class T, int kWidth>
+struct alignas(sizeof(T) * kWidth) Pack {
+  T values[kWidth];
+
+  template <class To>
+  TRIPHASE_HOST_DEVICE Pack<To, kWidth> as() const {
+    Pack<To, kWidth> result;
+    TRIPHASE_UNROLL
+    for (int n = 0; n < kWidth; ++n) result.values[n] = values[n];
+    return result;
+  }
+  template <class Other>
+  TRIPHASE_HOST_DEVICE Pack& operator+=(const Pack<Other, kWidth>& other) {
+    TRIPHASE_UNROLL
+    for (int n = 0; n < kWidth; ++n) values[n] += other.values[n];
+    return *this;
+  }
+};
+
 // A window that slides over planes of `inner` channels side by side.   x: [planes, in[0], in[1], inner]  y: [planes,
 // out[0], out[1], inner]
 struct Pooling {
@@ -110,6 +130,7 @@ struct Pooling {
   Divisor stride[2];
   int64_t padding[2];
   Divisor inner;
+  int64_t planes;
 
   template <class Index>
   struct Range {
@@ -143,10 +164,10 @@ struct Pooling {
     const Index line = at / size[1];
     return {line / size[0], line % size[0], at % size[1], i % inner};
   }
-  // And the way back, to an element of what may be larger.
-  TRIPHASE_HOST_DEVICE int64_t index(int64_t plane, int64_t row, int64_t column, int64_t channel,
-                                     const Divisor (&size)[2]) const {
-    return ((plane * size[0] + row) * size[1] + column) * inner + channel;
+  // And the way back.
+  template <class Index>
+  TRIPHASE_HOST_DEVICE Index index(const Place<Index>& at, const Divisor (&size)[2]) const {
+    return ((at.plane * size[0] + at.row) * size[1] + at.column) * inner + at.channel;
   }
 
   // Calls f(element of x, its tap, row-major in the window) for every tap of y's element i that lies within x, in
@@ -156,13 +177,18 @@ struct Pooling {
     const Place<Index> y = place(i, out);
     const Range<Index> rows = taps(0, y.row);
     const Range<Index> columns = taps(1, y.column);
+    const Index row = y.row * stride[0] - static_cast<Index>(padding[0]);  // of the window's corner
+    const Index column = y.column * stride[1] - static_cast<Index>(padding[1]);
     for (Index r = rows.begin; r < rows.end; ++r) {
-      for (Index c = columns.begin; c < columns.end; ++c) {
-        const int64_t row = y.row * stride[0] - padding[0] + r;
-        const int64_t column = y.column * stride[1] - padding[1] + c;
-        f(index(y.plane, row, column, y.channel, in), r * kernel[1] + c);
-      }
+      const Index line = index<Index>({y.plane, row + r, column, y.channel}, in);
+      TRIPHASE_NO_UNROLL
+      for (Index c = columns.begin; c < columns.end; ++c) f(line + c * inner, r * static_cast<Index>(kernel[1]) + c);
     }
+  }
+  template <class Index>
+  TRIPHASE_HOST_DEVICE Index first_tap(Index i) const {
+    const Place<Index> y = place(i, out);
+    return taps(0, y.row).begin * static_cast<Index>(kernel[1]) + taps(1, y.column).begin;
   }
   // Calls f(element of y, its row and column, the tap) for every window that holds x's element i, and the tap that it
   // is there.
@@ -171,12 +197,13 @@ struct Pooling {
     const Place<Index> x = place(i, in);
     const Range<Index> rows = windows(0, x.row);
     const Range<Index> columns = windows(1, x.column);
+    const Index row = x.row + static_cast<Index>(padding[0]);
+    const Index column = x.column + static_cast<Index>(padding[1]);
     for (Index r = rows.begin; r < rows.end; ++r) {
-      for (Index c = columns.begin; c < columns.end; ++c) {
-        const int64_t row = x.row + padding[0] - r * stride[0];
-        const int64_t column = x.column + padding[1] - c * stride[1];
-        f(index(x.plane, r, c, x.channel, out), r, c, row * kernel[1] + column);
-      }
+      const Index line = index<Index>({x.plane, r, 0, x.channel}, out);
+      const Index tap = (row - r * stride[0]) * static_cast<Index>(kernel[1]) + column;
+      TRIPHASE_NO_UNROLL
+      for (Index c = columns.begin; c < columns.end; ++c) f(line + c * inner, r, c, tap - c * stride[1]);
     }
   }
   // How many taps lie within x of the window of y's row and column.
@@ -186,62 +213,97 @@ struct Pooling {
     const Range<Index> columns = taps(1, column);
     return (rows.end - rows.begin) * (columns.end - columns.begin);
   }
-  // The largest number that a place along a dimension leads to.
-  int64_t most() const { return std::max(in[0] + 2 * padding[0] + kernel[0], in[1] + 2 * padding[1] + kernel[1]); }
+  // No number that comes up is larger: neither along a dimension, nor of an element.
+  int64_t most() const {
+    const auto size = [&](const Divisor(&sizes)[2]) { return int64_t{sizes[0]} * int64_t{sizes[1]}; };
+    return std::max({in[0] + 2 * padding[0] + kernel[0], in[1] + 2 * padding[1] + kernel[1],
+                     planes * std::max(size(in), size(out)) * int64_t{inner}});
+  }
 };
 
+// Channels side by side that a thread pools at once where it can: what does not depend on them is computed once.
+inline constexpr int kPooledTogether = 4;
+
+// The kernels of pools count in packs of kWidth channels.
+
 // y = the largest of a window's taps within x, tap = the first of equals, row-major in the window.
-template <class T, class Tap>
+template <class T, class Tap, int kWidth>
 struct MaxPool {
   Pooling pool;
-  const T* x;
-  T* y;
-  Tap* tap;
+  const Pack<T, kWidth>* x;
+  Pack<T, kWidth>* y;
+  Pack<Tap, kWidth>* tap;
 
   struct Largest {
-    float x;
-    int64_t tap;
+    float x[kWidth];
+    int32_t tap[kWidth];
   };
   template <class Index>
   TRIPHASE_HOST_DEVICE Largest value(Index i) const {
-    Largest best{0, -1};
-    pool.for_each_tap(i, [&](int64_t from, int64_t own) {
-      if (best.tap < 0 || x[from] > best.x) best = {x[from], own};
+    const auto first = static_cast<int32_t>(pool.first_tap(i));
+    Largest best;
+    TRIPHASE_UNROLL
+    for (int c = 0; c < kWidth; ++c) {
+      best.x[c] = -INFINITY;
+      best.tap[c] = first;
+    }
+    pool.for_each_tap(i, [&](Index from, Index own) {
+      const Pack<T, kWidth> taken = x[from];
+      TRIPHASE_UNROLL
+      for (int c = 0; c < kWidth; ++c) {
+        const float value = taken.values[c];
+        const bool larger = value > best.x[c];
+        best.x[c] = larger ? value : best.x[c];
+        best.tap[c] = larger ? static_cast<int32_t>(own) : best.tap[c];
+      }
     });
     return best;
   }
   TRIPHASE_HOST_DEVICE void put(int64_t i, const Largest& best) const {
-    y[i] = best.x;
-    tap[i] = static_cast<Tap>(best.tap);
+    Pack<T, kWidth> largest;
+    Pack<Tap, kWidth> taps;
+    TRIPHASE_UNROLL
+    for (int c = 0; c < kWidth; ++c) {
+      largest.values[c] = best.x[c];
+      taps.values[c] = static_cast<Tap>(best.tap[c]);
+    }
+    y[i] = largest;
+    tap[i] = taps;
   }
 };
 
 // dx = the sum of dy of the windows whose tap it is.
-template <class T, class Tap>
+template <class T, class Tap, int kWidth>
 struct MaxPoolBackward {
   Pooling pool;
-  const T* dy;
-  const Tap* tap;
-  T* dx;
+  const Pack<T, kWidth>* dy;
+  const Pack<Tap, kWidth>* tap;
+  Pack<T, kWidth>* dx;
 
   template <class Index>
-  TRIPHASE_HOST_DEVICE float value(Index i) const {
-    float sum = 0;
-    pool.for_each_window(i, [&](int64_t from, Index, Index, int64_t own) {
-      if (static_cast<int64_t>(tap[from]) == own) sum += dy[from];
+  TRIPHASE_HOST_DEVICE Pack<float, kWidth> value(Index i) const {
+    Pack<float, kWidth> sum{};
+    pool.for_each_window(i, [&](Index from, Index, Index, Index own) {
+      const Pack<T, kWidth> gradient = dy[from];
+      const Pack<Tap, kWidth> taps = tap[from];
+      TRIPHASE_UNROLL
+      for (int c = 0; c < kWidth; ++c) {
+        const float more = gradient.values[c];
+        sum.values[c] += static_cast<Index>(taps.values[c]) == own ? more : 0.0f;
+      }
     });
     return sum;
   }
-  TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { dx[i] = value; }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, const Pack<float, kWidth>& sum) const { dx[i] = sum.template as<T>(); }
 };
 
 // y = the sum of a window's taps within x over their number, or over the kernel's area where padding counts.
-template <class T>
+template <class T, int kWidth>
 struct AveragePool {
   Pooling pool;
   bool count_padding;
-  const T* x;
-  T* y;
+  const Pack<T, kWidth>* x;
+  Pack<T, kWidth>* y;
 
   template <class Index>
   TRIPHASE_HOST_DEVICE static float count(const Pooling& pool, bool count_padding, Index row, Index column) {
@@ -249,32 +311,38 @@ struct AveragePool {
   }
 
   template <class Index>
-  TRIPHASE_HOST_DEVICE float value(Index i) const {
-    float sum = 0;
-    pool.for_each_tap(i, [&](int64_t from, int64_t) { sum += x[from]; });
+  TRIPHASE_HOST_DEVICE Pack<float, kWidth> value(Index i) const {
+    Pack<float, kWidth> sum{};
+    pool.for_each_tap(i, [&](Index from, Index) { sum += x[from]; });
     const auto place = pool.place(i, pool.out);
-    return sum / count(pool, count_padding, place.row, place.column);
+    const float divisor = count(pool, count_padding, place.row, place.column);
+    TRIPHASE_UNROLL
+    for (int c = 0; c < kWidth; ++c) sum.values[c] /= divisor;
+    return sum;
   }
-  TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { y[i] = value; }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, const Pack<float, kWidth>& mean) const { y[i] = mean.template as<T>(); }
 };
 
 // dx = the sum over the windows that hold it of dy over their number.
-template <class T>
+template <class T, int kWidth>
 struct AveragePoolBackward {
   Pooling pool;
   bool count_padding;
-  const T* dy;
-  T* dx;
+  const Pack<T, kWidth>* dy;
+  Pack<T, kWidth>* dx;
 
   template <class Index>
-  TRIPHASE_HOST_DEVICE float value(Index i) const {
-    float sum = 0;
-    pool.for_each_window(i, [&](int64_t from, Index row, Index column, int64_t) {
-      sum += dy[from] / AveragePool<T>::count(pool, count_padding, row, column);
+  TRIPHASE_HOST_DEVICE Pack<float, kWidth> value(Index i) const {
+    Pack<float, kWidth> sum{};
+    pool.for_each_window(i, [&](Index from, Index row, Index column, Index) {
+      const float divisor = AveragePool<T, kWidth>::count(pool, count_padding, row, column);
+      const Pack<T, kWidth> gradient = dy[from];
+      TRIPHASE_UNROLL
+      for (int c = 0; c < kWidth; ++c) sum.values[c] += gradient.values[c] / divisor;
     });
     return sum;
   }
-  TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { dx[i] = value; }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, const Pack<float, kWidth>& sum) const { dx[i] = sum.template as<T>(); }
 };
 
 // 1 / sqrt(x), on a GPU by an instruction of its own and without a division, to two units in the last place.
@@ -417,37 +485,34 @@ struct Update {
   int count;
   Part parts[kMostParts];
 
-  struct Place {
-    int part;
-    int64_t element;
-  };
-  TRIPHASE_HOST_DEVICE Place place(int64_t i) const {
-    int p = 0;
-    while (i >= parts[p].end) ++p;
-    return {p, p > 0 ? i - parts[p - 1].end : i};
-  }
-
   static constexpr int kScalars = static_cast<int>(std::tuple_size_v<decltype(Rule().scalars(1))>);
+  template <class Index>
   struct Operands {
+    int part;
+    Index element;  // of the part
     float w, gradient;
     float states[2];
     float scalars[kScalars];
   };
-  TRIPHASE_HOST_DEVICE Operands value(int64_t i) const {
-    const auto [p, element] = place(i);
+  template <class Index>
+  TRIPHASE_HOST_DEVICE Operands<Index> value(Index i) const {
+    int p = 0;
+    Index begin = 0;
+    for (Index end; i >= (end = static_cast<Index>(parts[p].end)); ++p) begin = end;
     const Part& part = parts[p];
-    Operands read{part.w[element], part.gradient[element], {}, {}};
+    const Index element = i - begin;
+    Operands<Index> read{p, element, part.w[element], part.gradient[element], {}, {}};
     for (int s = 0; s < Rule::kStates; ++s) read.states[s] = part.states[s][element];
     for (int s = 0; s < kScalars; ++s) read.scalars[s] = scalars[s];
     return read;
   }
-  TRIPHASE_HOST_DEVICE void put(int64_t i, Operands read) const {
+  template <class Index>
+  TRIPHASE_HOST_DEVICE void put(Index, Operands<Index> read) const {
     rule.step(read.w, read.gradient * unscale, read.states, read.scalars);
-    const auto [p, element] = place(i);
-    const Part& part = parts[p];
-    part.w[element] = read.w;
-    for (int s = 0; s < Rule::kStates; ++s) part.states[s][element] = read.states[s];
-    if (part.copy != nullptr) part.copy[element] = read.w;
+    const Part& part = parts[read.part];
+    part.w[read.element] = read.w;
+    for (int s = 0; s < Rule::kStates; ++s) part.states[s][read.element] = read.states[s];
+    if (part.copy != nullptr) part.copy[read.element] = read.w;
   }
 };
 
@@ -624,10 +689,7 @@ struct MeanSquare {
 
 // --- What memory can do at best -----------------------------------------------------------------
 
-// As much as a thread reads or writes at once.
-struct alignas(16) Quad {
-  float values[4];
-};
+using Quad = Pack<float, 4>;
 
 // These go over `quads` quads as often as fills their number of elements or terms. Rounds may overlap, since no result
 // matters.
@@ -770,11 +832,14 @@ template <class T, class... Rule>
 struct ElementKernels<T, std::variant<Rule...>> {
   using Kernels =
       std::variant<kernels::Relu<T>, kernels::ReluBackward<T>, kernels::Add<T>, kernels::AddBias<T>,
-                   kernels::MaxPool<T, uint8_t>, kernels::MaxPool<T, int32_t>, kernels::MaxPoolBackward<T, uint8_t>,
-                   kernels::MaxPoolBackward<T, int32_t>, kernels::AveragePool<T>, kernels::AveragePoolBackward<T>,
-                   kernels::Normalise<T>, kernels::NormaliseBackward<T>, kernels::Probabilities<T>,
-                   kernels::SoftmaxCrossEntropyBackward<T>, kernels::Scale<T>, kernels::Convert<T>,
-                   kernels::Transpose<T>, kernels::Update<Rule, T>...>;
+                   kernels::MaxPool<T, uint8_t, 1>, kernels::MaxPool<T, uint8_t, kernels::kPooledTogether>,
+                   kernels::MaxPool<T, int32_t, 1>, kernels::MaxPoolBackward<T, uint8_t, 1>,
+                   kernels::MaxPoolBackward<T, uint8_t, kernels::kPooledTogether>,
+                   kernels::MaxPoolBackward<T, int32_t, 1>, kernels::AveragePool<T, 1>,
+                   kernels::AveragePool<T, kernels::kPooledTogether>, kernels::AveragePoolBackward<T, 1>,
+                   kernels::AveragePoolBackward<T, kernels::kPooledTogether>, kernels::Normalise<T>,
+                   kernels::NormaliseBackward<T>, kernels::Probabilities<T>, kernels::SoftmaxCrossEntropyBackward<T>,
+                   kernels::Scale<T>, kernels::Convert<T>, kernels::Transpose<T>, kernels::Update<Rule, T>...>;
 };
 template <class T>
 using ElementKernelsOf = typename ElementKernels<T, Optimizer>::Kernels;
@@ -811,14 +876,16 @@ void with_index_type(const Kernel& kernel, int64_t count, F f) {
 template <class Index, class Kernel>
 TRIPHASE_HOST_DEVICE void compute_elements(const Kernel& kernel, Index first, Index stride, Index count) {
   constexpr int kAtOnce = OverWindows<Kernel> ? 1 : 4;
-  using Value = decltype(kernel.value(count));
   Index i = first;
-  for (; i + (kAtOnce - 1) * stride < count; i += kAtOnce * stride) {
-    Value values[kAtOnce];
-    TRIPHASE_UNROLL
-    for (int n = 0; n < kAtOnce; ++n) values[n] = kernel.value(i + n * stride);
-    TRIPHASE_UNROLL
-    for (int n = 0; n < kAtOnce; ++n) kernel.put(i + n * stride, values[n]);
+  if constexpr (kAtOnce > 1) {
+    using Value = decltype(kernel.value(count));
+    for (; i + (kAtOnce - 1) * stride < count; i += kAtOnce * stride) {
+      Value values[kAtOnce];
+      TRIPHASE_UNROLL
+      for (int n = 0; n < kAtOnce; ++n) values[n] = kernel.value(i + n * stride);
+      TRIPHASE_UNROLL
+      for (int n = 0; n < kAtOnce; ++n) kernel.put(i + n * stride, values[n]);
+    }
   }
   TRIPHASE_NO_UNROLL
   for (; i < count; i += stride) kernel.put(i, kernel.value(i));

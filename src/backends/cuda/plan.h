@@ -88,7 +88,10 @@ class CudaPlan : public GroupedPlan {
   void compile_convolution(int op, const Conv2d& conv);
   void compile_add_bias(int op);
   void compile_reshape(int op);
-  kernels::Pooling pooling(const Window& window, TensorId x, TensorId y) const;
+  // In packs of `width` channels.
+  kernels::Pooling pooling(const Window& window, TensorId x, TensorId y, int64_t width) const;
+  // How many channels of an image fit in one, where they are side by side.
+  int64_t pooled_together(TensorId x) const;
   void compile_max_pool(int op, const Window& window);
   void compile_max_pool_backward(int op, const MaxPool2dBackward& kind);
   void compile_average_pool(int op, const AvgPool2d& kind);
@@ -104,10 +107,10 @@ class CudaPlan : public GroupedPlan {
   // Its bias and ReLU by own kernels, on y in place.
   template <class Operands>
   Formulation<Operands> own_epilogue(const Fused& fused);
-  // A group of this op alone that is one element kernel over `over`'s elements. make.operator()<T>(), T being what they
-  // are kept in, is called as it is launched, when addresses are known.
+  // A group of this op alone that is one element kernel over `over`'s elements, `width` of them at a time.
+  // make.operator()<T>(), T being what they are kept in, is called as it is launched, when addresses are known.
   template <class F>
-  void end_elementwise(int op, TensorId over, F make);
+  void end_elementwise(int op, TensorId over, F make, int64_t width = 1);
 
   const Op& op_at(int op) const { return program_.ops[static_cast<size_t>(op)]; }
   const Shape& shape(TensorId id) const { return program_.tensor(id).type.shape; }
@@ -133,6 +136,10 @@ class CudaPlan : public GroupedPlan {
   template <class T = float>
   T* data(TensorId id) const {
     return reinterpret_cast<T*>(bytes(id));
+  }
+  template <class T, int kWidth>
+  kernels::Pack<T, kWidth>* packs(TensorId id) const {
+    return data<kernels::Pack<T, kWidth>>(id);
   }
   // An address in the scratch that all groups share, known after allocate().
   std::function<std::byte*()> scratch(int64_t bytes);

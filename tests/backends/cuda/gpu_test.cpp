@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The GPU backend on a GPU: skipped where there is none, with the backend's own reason.
+#include "backends/cuda/gpu.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -123,6 +125,38 @@ TEST_P(GpuReductions, agree_with_float64_in_parts) {
     plan->allocate(3);
     EXPECT_EQ(verify(program, *plan, VerifyMode::kFull, 3).failure, "") << formulation;
   }
+}
+
+// The kernels that probes launch, each once over little.
+TEST(GpuMemory, agrees_with_the_host) {
+  using namespace cuda::kernels;
+  const auto found = cuda::the_gpu();
+  if (const auto* why = std::get_if<Unsupported>(&found)) GTEST_SKIP() << why->reason;
+  cuda::Device& gpu = *std::get<std::shared_ptr<cuda::Device>>(found);
+  constexpr int64_t kQuads = 5000;
+  constexpr int64_t kBytes = kQuads * static_cast<int64_t>(sizeof(Quad));
+  std::byte* x = gpu.allocate(kBytes);
+  std::byte* y = gpu.allocate(kBytes);
+  const auto quads = [](std::byte* data) { return reinterpret_cast<Quad*>(data); };
+  std::vector<float> read(4 * kQuads);
+  gpu.launch(Fill{quads(x), 3, kQuads}, kQuads);
+  gpu.launch(CopyQuads{quads(x), quads(y), kQuads}, kQuads);
+  gpu.launch(Subtract{quads(x), quads(y), 2, kQuads}, kQuads);
+  gpu.read(read.data(), y, kBytes);
+  EXPECT_EQ(read, std::vector<float>(4 * kQuads, 3 - 2 * 3));
+  gpu.launch(SumOfQuads{quads(y), reinterpret_cast<float*>(x), kQuads}, 1, kQuads);
+  gpu.read(read.data(), x, sizeof(float));
+  EXPECT_EQ(read[0], -3.0f * 4 * kQuads);
+  const std::vector<uint32_t> next = {2, 0, 3, 1};
+  gpu.write(x, next.data(), static_cast<int64_t>(next.size() * sizeof(uint32_t)));
+  const uint32_t start = 0;
+  gpu.write(y, &start, sizeof start);
+  gpu.launch(Chase{reinterpret_cast<uint32_t*>(x), reinterpret_cast<uint32_t*>(y), 6}, 1);
+  uint32_t place = 0;
+  gpu.read(&place, y, sizeof place);
+  EXPECT_EQ(place, 3u);  // 0 2 3 1 0 2 3
+  gpu.release(x);
+  gpu.release(y);
 }
 
 TEST(GpuProbes, run_at_rates_above_zero) {
