@@ -11,6 +11,9 @@ namespace {
 
 // Parameters of at most as many elements are updated together: alone, launching takes longer than the update.
 constexpr int64_t kMostTogether = 1 << 20;
+// A mean of many taps is shared by threads, unless as many means are computed as keep a GPU busy while each waits.
+constexpr int64_t kManyTaps = 8;
+constexpr int64_t kManyThreads = 1 << 15;
 
 // As many as one kernel takes.
 constexpr size_t kMostUpdates = kernels::Update<Sgd, float>::kMostParts;
@@ -381,6 +384,21 @@ void CudaPlan::compile_average_pool(int op, const AvgPool2d& kind) {
   const TensorId y = op_at(op).outputs[0];
   begin({op});
   put(y);
+  const int64_t planes = count(y);
+  const int64_t area = count(x) / planes;
+  const bool of_planes = shape(y)[2] * shape(y)[3] == 1 && kind.window.padding == std::array<int64_t, 2>{} &&
+                         kind.window.kernel[0] * kind.window.kernel[1] == area;
+  if (of_planes && area >= kManyTaps && planes < kManyThreads) {
+    touch(x);
+    touch(y);
+    end(own(op_at(op).kind), [=, this] {
+      with_float_type(dtype(x), [&]<class T>() {
+        device_->launch(kernels::PlaneMean<T>{data<T>(x), data<T>(y), channels_last_ ? channels(x) : 1, area}, planes,
+                        area);
+      });
+    });
+    return;
+  }
   const int64_t width = pooled_together(x);
   const auto pool = [=, this, window = pooling(kind.window, x, y, width)]<class T, int kWidth>() {
     return kernels::AveragePool<T, kWidth>{window, kind.count_include_pad, packs<T, kWidth>(x), packs<T, kWidth>(y)};

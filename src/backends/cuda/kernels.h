@@ -553,6 +553,26 @@ struct BiasGradient {
   TRIPHASE_HOST_DEVICE void finish(int64_t c, Sum sum) const { gradient[c] = sum; }
 };
 
+// y = the mean of a plane.   x: [N, channels, area], or [N, area, channels] where `inner` channels are side by side
+// segments: N channels  terms: area
+template <class T>
+struct PlaneMean {
+  const T* x;
+  T* y;
+  Divisor inner;
+  int64_t area;
+
+  using Sum = float;
+  bool adjacent() const { return inner > 1; }
+  TRIPHASE_HOST_DEVICE static Sum nothing() { return 0; }
+  template <class Index>
+  TRIPHASE_HOST_DEVICE Sum term(Index plane, Index t) const {
+    return x[(plane / inner * static_cast<Index>(area) + t) * inner + plane % inner];
+  }
+  TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) { return a + b; }
+  TRIPHASE_HOST_DEVICE void finish(int64_t plane, Sum sum) const { y[plane] = sum / static_cast<float>(area); }
+};
+
 // Mean and biased variance by channel.   segments: channels  terms: N inner
 //
 // A thread sums how far its terms are from an origin, its first term and every kStretch terms their mean, which needs
@@ -849,7 +869,7 @@ using ElementKernel =
 
 template <class T>
 using ReductionKernelsOf =
-    std::variant<kernels::BiasGradient<T>, kernels::Moments<T>, kernels::NormaliseGradients<T>,
+    std::variant<kernels::BiasGradient<T>, kernels::PlaneMean<T>, kernels::Moments<T>, kernels::NormaliseGradients<T>,
                  kernels::SumOfExponentials<T>, kernels::CrossEntropy<T>, kernels::MeanSquare<T>>;
 using ReductionKernel = Joined<ReductionKernelsOf<float>, ReductionKernelsOf<BF16>, ReductionKernelsOf<F16>,
                                std::variant<kernels::SumOfQuads>>::Kernels;
