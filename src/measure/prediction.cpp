@@ -78,31 +78,40 @@ struct Access {
   bool in_place = false;  // writes over what the group reads
 };
 
+// For each piece that a group touches, how many bytes were touched since it was, the group's own with them. `before` is
+// what was ever touched until now, the least recently first.
+std::map<size_t, double> distances(const Pieces& pieces, const std::set<size_t>& touched,
+                                   const std::vector<size_t>& before) {
+  double since = 0;
+  for (const size_t piece : touched) since += pieces.bytes(piece);
+  std::map<size_t, double> result;
+  for (const size_t piece : std::views::reverse(before)) {
+    if (touched.contains(piece)) {
+      result[piece] = since;
+    } else {
+      since += pieces.bytes(piece);
+    }
+  }
+  return result;
+}
+
 // The accesses of each group in a step that follows another.
 std::vector<std::vector<Access>> accesses(const StepProgram& program, const std::vector<Group>& groups,
                                           const std::vector<Extent>& extents) {
   const Pieces pieces(extents);
   std::vector<Operands> operands;
   for (const Group& group : groups) operands.push_back(operands_of(program, group, extents));
-  std::vector<size_t> touched_before;  // pieces, the least recently touched first
+  std::vector<size_t> before;  // pieces, the least recently touched first
   std::vector<std::vector<Access>> result(groups.size());
   for (const bool counts : {false, true}) {
     for (size_t g = 0; g < groups.size(); ++g) {
       const std::set<size_t> read = pieces.of(operands[g].reads);
       std::set<size_t> touched = pieces.of(operands[g].writes);
       touched.insert(read.begin(), read.end());
-      double since = 0;
-      for (const size_t piece : touched) since += pieces.bytes(piece);
-      std::map<size_t, double> distance;
-      for (auto last = touched_before.rbegin(); last != touched_before.rend(); ++last) {
-        if (touched.contains(*last)) {
-          distance[*last] = since;
-        } else {
-          since += pieces.bytes(*last);
-        }
-      }
-      std::erase_if(touched_before, [&](size_t piece) { return touched.contains(piece); });
-      touched_before.insert(touched_before.end(), touched.begin(), touched.end());
+      const std::map<size_t, double> distance =
+          counts ? distances(pieces, touched, before) : std::map<size_t, double>();
+      std::erase_if(before, [&](size_t piece) { return touched.contains(piece); });
+      before.insert(before.end(), touched.begin(), touched.end());
       if (!counts) continue;
       const auto add = [&](const Extent& operand, bool write) {
         Access access{{}, write, write};

@@ -321,18 +321,25 @@ void CudaPlan::compile_reshape(int op) {
   });
 }
 
-kernels::Pooling CudaPlan::pooling(const Window& window, TensorId x, TensorId y, int64_t width) const {
-  return {{shape(x)[2], shape(x)[3]},
-          {shape(y)[2], shape(y)[3]},
-          {window.kernel[0], window.kernel[1]},
-          {window.stride[0], window.stride[1]},
-          {window.padding[0], window.padding[1]},
-          channels_last_ ? channels(x) / width : 1,
-          shape(x)[0] * (channels_last_ ? 1 : channels(x))};
-}
-
-int64_t CudaPlan::pooled_together(TensorId x) const {
-  return channels_last_ && channels(x) % kernels::kPooledTogether == 0 ? kernels::kPooledTogether : 1;
+// Channels side by side are pooled in packs, if they fill them.
+template <class F>
+void CudaPlan::end_pool(int op, const Window& window, TensorId x, TensorId y, F make) {
+  const bool packed = channels_last_ && channels(x) % kernels::kPooledTogether == 0;
+  const int64_t width = packed ? kernels::kPooledTogether : 1;
+  const kernels::Pooling pool = {{shape(x)[2], shape(x)[3]},
+                                 {shape(y)[2], shape(y)[3]},
+                                 {window.kernel[0], window.kernel[1]},
+                                 {window.stride[0], window.stride[1]},
+                                 {window.padding[0], window.padding[1]},
+                                 channels_last_ ? channels(x) / width : 1,
+                                 shape(x)[0] * (channels_last_ ? 1 : channels(x))};
+  end_elementwise(
+      op, op_at(op).outputs[0],
+      [=]<class T>() -> ElementKernel {
+        if (packed) return make.template operator()<T, kernels::kPooledTogether>(pool);
+        return make.template operator()<T, 1>(pool);
+      },
+      width);
 }
 
 void CudaPlan::compile_max_pool(int op, const Window& window) {
@@ -342,19 +349,13 @@ void CudaPlan::compile_max_pool(int op, const Window& window) {
   begin({op});
   put(y);
   put(tap);
-  const bool small = dtype(tap) == DType::kU8;
-  const int64_t width = small ? pooled_together(x) : 1;
-  const auto pool = [=, this, window = pooling(window, x, y, width)]<class T, class Tap, int kWidth>() {
-    return kernels::MaxPool<T, Tap, kWidth>{window, packs<T, kWidth>(x), packs<T, kWidth>(y), packs<Tap, kWidth>(tap)};
-  };
-  end_elementwise(
-      op, y,
-      [=]<class T>() -> ElementKernel {
-        if (!small) return pool.template operator()<T, int32_t, 1>();
-        if (width == 1) return pool.template operator()<T, uint8_t, 1>();
-        return pool.template operator()<T, uint8_t, kernels::kPooledTogether>();
-      },
-      width);
+  end_pool(op, window, x, y, [=, this]<class T, int kWidth>(const kernels::Pooling& pool) -> ElementKernel {
+    const auto kernel = [&]<class Tap>() {
+      return kernels::MaxPool<T, Tap, kWidth>{pool, packs<T, kWidth>(x), packs<T, kWidth>(y), packs<Tap, kWidth>(tap)};
+    };
+    if (dtype(tap) == DType::kU8) return kernel.template operator()<uint8_t>();
+    return kernel.template operator()<int32_t>();
+  });
 }
 
 void CudaPlan::compile_max_pool_backward(int op, const MaxPool2dBackward& kind) {
@@ -363,20 +364,14 @@ void CudaPlan::compile_max_pool_backward(int op, const MaxPool2dBackward& kind) 
   const TensorId dx = op_at(op).outputs[0];
   begin({op});
   put(dx);
-  const bool small = dtype(tap) == DType::kU8;
-  const int64_t width = small ? pooled_together(dx) : 1;
-  const auto pool = [=, this, window = pooling(kind.window, dx, dy, width)]<class T, class Tap, int kWidth>() {
-    return kernels::MaxPoolBackward<T, Tap, kWidth>{window, packs<T, kWidth>(dy), packs<Tap, kWidth>(tap),
-                                                    packs<T, kWidth>(dx)};
-  };
-  end_elementwise(
-      op, dx,
-      [=]<class T>() -> ElementKernel {
-        if (!small) return pool.template operator()<T, int32_t, 1>();
-        if (width == 1) return pool.template operator()<T, uint8_t, 1>();
-        return pool.template operator()<T, uint8_t, kernels::kPooledTogether>();
-      },
-      width);
+  end_pool(op, kind.window, dx, dy, [=, this]<class T, int kWidth>(const kernels::Pooling& pool) -> ElementKernel {
+    const auto kernel = [&]<class Tap>() {
+      return kernels::MaxPoolBackward<T, Tap, kWidth>{pool, packs<T, kWidth>(dy), packs<Tap, kWidth>(tap),
+                                                      packs<T, kWidth>(dx)};
+    };
+    if (dtype(tap) == DType::kU8) return kernel.template operator()<uint8_t>();
+    return kernel.template operator()<int32_t>();
+  });
 }
 
 void CudaPlan::compile_average_pool(int op, const AvgPool2d& kind) {
@@ -385,10 +380,10 @@ void CudaPlan::compile_average_pool(int op, const AvgPool2d& kind) {
   begin({op});
   put(y);
   const int64_t planes = count(y);
-  const int64_t area = count(x) / planes;
-  const bool of_planes = shape(y)[2] * shape(y)[3] == 1 && kind.window.padding == std::array<int64_t, 2>{} &&
-                         kind.window.kernel[0] * kind.window.kernel[1] == area;
-  if (of_planes && area >= kManyTaps && planes < kManyThreads) {
+  const int64_t area = shape(x)[2] * shape(x)[3];
+  const bool whole =
+      kind.window.kernel == std::array{shape(x)[2], shape(x)[3]} && kind.window.padding == std::array<int64_t, 2>{};
+  if (whole && area >= kManyTaps && planes < kManyThreads) {
     touch(x);
     touch(y);
     end(own(op_at(op).kind), [=, this] {
@@ -399,17 +394,9 @@ void CudaPlan::compile_average_pool(int op, const AvgPool2d& kind) {
     });
     return;
   }
-  const int64_t width = pooled_together(x);
-  const auto pool = [=, this, window = pooling(kind.window, x, y, width)]<class T, int kWidth>() {
-    return kernels::AveragePool<T, kWidth>{window, kind.count_include_pad, packs<T, kWidth>(x), packs<T, kWidth>(y)};
-  };
-  end_elementwise(
-      op, y,
-      [=]<class T>() -> ElementKernel {
-        if (width == 1) return pool.template operator()<T, 1>();
-        return pool.template operator()<T, kernels::kPooledTogether>();
-      },
-      width);
+  end_pool(op, kind.window, x, y, [=, this]<class T, int kWidth>(const kernels::Pooling& pool) {
+    return kernels::AveragePool<T, kWidth>{pool, kind.count_include_pad, packs<T, kWidth>(x), packs<T, kWidth>(y)};
+  });
 }
 
 void CudaPlan::compile_average_pool_backward(int op, const AvgPool2dBackward& kind) {
@@ -417,18 +404,10 @@ void CudaPlan::compile_average_pool_backward(int op, const AvgPool2dBackward& ki
   const TensorId dx = op_at(op).outputs[0];
   begin({op});
   put(dx);
-  const int64_t width = pooled_together(dx);
-  const auto pool = [=, this, window = pooling(kind.pool.window, dx, dy, width)]<class T, int kWidth>() {
-    return kernels::AveragePoolBackward<T, kWidth>{window, kind.pool.count_include_pad, packs<T, kWidth>(dy),
+  end_pool(op, kind.pool.window, dx, dy, [=, this]<class T, int kWidth>(const kernels::Pooling& pool) {
+    return kernels::AveragePoolBackward<T, kWidth>{pool, kind.pool.count_include_pad, packs<T, kWidth>(dy),
                                                    packs<T, kWidth>(dx)};
-  };
-  end_elementwise(
-      op, dx,
-      [=]<class T>() -> ElementKernel {
-        if (width == 1) return pool.template operator()<T, 1>();
-        return pool.template operator()<T, kernels::kPooledTogether>();
-      },
-      width);
+  });
 }
 
 void CudaPlan::compile_batch_norm(int op, const BatchNorm2d& kind) {

@@ -850,16 +850,16 @@ template <class T, class Rules>
 struct ElementKernels;
 template <class T, class... Rule>
 struct ElementKernels<T, std::variant<Rule...>> {
-  using Kernels =
-      std::variant<kernels::Relu<T>, kernels::ReluBackward<T>, kernels::Add<T>, kernels::AddBias<T>,
-                   kernels::MaxPool<T, uint8_t, 1>, kernels::MaxPool<T, uint8_t, kernels::kPooledTogether>,
-                   kernels::MaxPool<T, int32_t, 1>, kernels::MaxPoolBackward<T, uint8_t, 1>,
-                   kernels::MaxPoolBackward<T, uint8_t, kernels::kPooledTogether>,
-                   kernels::MaxPoolBackward<T, int32_t, 1>, kernels::AveragePool<T, 1>,
-                   kernels::AveragePool<T, kernels::kPooledTogether>, kernels::AveragePoolBackward<T, 1>,
-                   kernels::AveragePoolBackward<T, kernels::kPooledTogether>, kernels::Normalise<T>,
-                   kernels::NormaliseBackward<T>, kernels::Probabilities<T>, kernels::SoftmaxCrossEntropyBackward<T>,
-                   kernels::Scale<T>, kernels::Convert<T>, kernels::Transpose<T>, kernels::Update<Rule, T>...>;
+  using Kernels = std::variant<
+      kernels::Relu<T>, kernels::ReluBackward<T>, kernels::Add<T>, kernels::AddBias<T>, kernels::MaxPool<T, uint8_t, 1>,
+      kernels::MaxPool<T, uint8_t, kernels::kPooledTogether>, kernels::MaxPool<T, int32_t, 1>,
+      kernels::MaxPool<T, int32_t, kernels::kPooledTogether>, kernels::MaxPoolBackward<T, uint8_t, 1>,
+      kernels::MaxPoolBackward<T, uint8_t, kernels::kPooledTogether>, kernels::MaxPoolBackward<T, int32_t, 1>,
+      kernels::MaxPoolBackward<T, int32_t, kernels::kPooledTogether>, kernels::AveragePool<T, 1>,
+      kernels::AveragePool<T, kernels::kPooledTogether>, kernels::AveragePoolBackward<T, 1>,
+      kernels::AveragePoolBackward<T, kernels::kPooledTogether>, kernels::Normalise<T>, kernels::NormaliseBackward<T>,
+      kernels::Probabilities<T>, kernels::SoftmaxCrossEntropyBackward<T>, kernels::Scale<T>, kernels::Convert<T>,
+      kernels::Transpose<T>, kernels::Update<Rule, T>...>;
 };
 template <class T>
 using ElementKernelsOf = typename ElementKernels<T, Optimizer>::Kernels;

@@ -88,10 +88,6 @@ class CudaPlan : public GroupedPlan {
   void compile_convolution(int op, const Conv2d& conv);
   void compile_add_bias(int op);
   void compile_reshape(int op);
-  // In packs of `width` channels.
-  kernels::Pooling pooling(const Window& window, TensorId x, TensorId y, int64_t width) const;
-  // How many channels of an image fit in one, where they are side by side.
-  int64_t pooled_together(TensorId x) const;
   void compile_max_pool(int op, const Window& window);
   void compile_max_pool_backward(int op, const MaxPool2dBackward& kind);
   void compile_average_pool(int op, const AvgPool2d& kind);
@@ -111,6 +107,9 @@ class CudaPlan : public GroupedPlan {
   // make.operator()<T>(), T being what they are kept in, is called as it is launched, when addresses are known.
   template <class F>
   void end_elementwise(int op, TensorId over, F make, int64_t width = 1);
+  // The same of a pool of x, or its backward: make.operator()<T, channels at a time>(pooling).
+  template <class F>
+  void end_pool(int op, const Window& window, TensorId x, TensorId y, F make);
 
   const Op& op_at(int op) const { return program_.ops[static_cast<size_t>(op)]; }
   const Shape& shape(TensorId id) const { return program_.tensor(id).type.shape; }

@@ -127,6 +127,18 @@ TEST_P(GpuReductions, agree_with_float64_in_parts) {
   }
 }
 
+// In packs of channels, with taps beyond what fits a byte.
+TEST_F(OnGpu, agrees_with_float64_where_windows_are_large) {
+  const StepProgram program = with_precision(lower(network_from(R"({"name": "tall", "input": {"shape": [4, 40, 3]},
+        "loss": {"kind": "mean_square"}, "layers": [{"name": "conv", "kind": "conv2d", "out_channels": 4, "kernel": 1},
+        {"name": "pool", "kind": "max_pool2d", "kernel": 33, "stride": 3, "padding": 16}]})"),
+                                                   2, Sgd{}),
+                                             Precision::kBF16);
+  const auto plan = compiled(*backend, program);
+  plan->allocate(3);
+  EXPECT_EQ(verify(program, *plan, VerifyMode::kFull, 3).failure, "");
+}
+
 // The kernels that probes launch, each once over little.
 TEST(GpuMemory, agrees_with_the_host) {
   using namespace cuda::kernels;

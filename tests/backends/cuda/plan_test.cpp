@@ -421,14 +421,20 @@ TEST(CudaPlan, values_do_not_depend_on_the_backend) {
 // A window beyond what fits a byte has its taps in integers.
 TEST(CudaPlan, large_windows_have_wide_taps) {
   StandIn backend;
-  const StepProgram program = lower(network_from(R"({"name": "tall", "input": {"shape": [2, 40, 3]},
-    "loss": {"kind": "mean_square"}, "layers": [
-      {"name": "conv1", "kind": "conv2d", "out_channels": 2, "kernel": 1, "bias": false},
-      {"name": "pool1", "kind": "max_pool2d", "kernel": 33, "stride": 3, "padding": 16}]})"),
-                                    2, Sgd{});
-  const auto plan = compiled(backend, program);
-  plan->allocate(3);
-  EXPECT_EQ(verify(program, *plan, VerifyMode::kFull, 3).failure, "");
+  for (const int channels : {2, 4}) {
+    const StepProgram f32 = lower(network_from(R"({"name": "tall", "parameters": {"channels": 2},
+      "input": {"shape": [2, 40, 3]}, "loss": {"kind": "mean_square"}, "layers": [
+      {"name": "conv1", "kind": "conv2d", "out_channels": "$channels", "kernel": 1, "bias": false},
+      {"name": "pool1", "kind": "max_pool2d", "kernel": 33, "stride": 3, "padding": 16}]})",
+                                               {{"channels", channels}}),
+                                  2, Sgd{});
+    for (const Precision precision : {Precision::kF32, Precision::kBF16}) {
+      const StepProgram program = with_precision(f32, precision);
+      const auto plan = compiled(backend, program);
+      plan->allocate(3);
+      EXPECT_EQ(verify(program, *plan, VerifyMode::kFull, 3).failure, "") << channels << " " << to_string(precision);
+    }
+  }
 }
 
 }  // namespace
