@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "report/environment.h"
+#include "report/format.h"
 
 namespace triphase {
 
@@ -120,6 +121,16 @@ MeasureOptions measure_options(const BenchFlags& flags) {
   options.max_memory_bytes = memory_to_use(flags.max_memory);
   options.sampling.min_samples = 7;  // below 6 there is no interval, and one may correlate with the next
   return options;
+}
+
+std::string dry_run_summary(int runnable, size_t count, const std::string& items, double total_s,
+                            const std::map<std::string, int64_t>& may_use) {
+  std::string text = std::to_string(runnable) + " of " + std::to_string(count) + " " + items + " would run, in about " +
+                     duration(total_s) + " on an ordinary machine";
+  for (const auto& [backend, bytes] : may_use) {
+    text += "; memory that " + backend + " may use: " + si(static_cast<double>(bytes)) + "B";
+  }
+  return text + "\n";
 }
 
 std::vector<int> filtered(const std::vector<std::vector<std::string>>& names, std::string filter,

@@ -3,6 +3,7 @@
 // itself or know as well.
 #pragma once
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,10 @@ CLI::Validator number_between(double least, double most);
 
 // What the flags say of measuring; the rest of the options is for the caller to set.
 MeasureOptions measure_options(const BenchFlags& flags);
+
+// How a dry run ends; `may_use` has the bytes that each backend's plans may have.
+std::string dry_run_summary(int runnable, size_t count, const std::string& items, double total_s,
+                            const std::map<std::string, int64_t>& may_use);
 
 // The indices of the items that a filter keeps, as Google Benchmark reads it: a leading - excludes. An item goes by
 // several names, any of which may match.

@@ -134,6 +134,7 @@ void StepRun::dry_run() const {
   Table table({"case", "status", "memory", "time about"});
   double total_s = 0;
   int runnable = 0;
+  std::map<std::string, int64_t> may_use;
   for (const int i : selected_) {
     const Case& item = cases_[static_cast<size_t>(i)];
     std::string status = item.cannot_run.empty() ? "runs" : "skipped: " + item.cannot_run;
@@ -141,8 +142,9 @@ void StepRun::dry_run() const {
     if (item.cannot_run.empty()) {
       auto made = make_backend(item.id.backend);
       Backend& backend = *std::get<std::unique_ptr<Backend>>(made);
-      const int64_t may_use = memory_to_use(flags_.max_memory, backend, options_.max_memory_bytes);
-      auto shortage = memory_shortage(needed, may_use);
+      const int64_t most = memory_to_use(flags_.max_memory, backend, options_.max_memory_bytes);
+      may_use[item.id.backend] = most;
+      auto shortage = memory_shortage(needed, most);
       if (!shortage) {
         auto plan = backend.compile(*item.program, {options_.threads});
         if (const auto* why = std::get_if<Unsupported>(&plan)) {
@@ -150,7 +152,7 @@ void StepRun::dry_run() const {
         } else {
           const MemoryPlan memory = std::get<std::unique_ptr<Plan>>(plan)->memory_plan();
           needed = memory.peak_bytes();
-          shortage = memory_shortage(memory, may_use);
+          shortage = memory_shortage(memory, most);
         }
       }
       if (shortage) status = "skipped: " + *shortage;
@@ -161,10 +163,7 @@ void StepRun::dry_run() const {
     total_s += expected_s;
     table.add({item.id.name(), status, si(static_cast<double>(needed)) + "B", duration(expected_s)});
   }
-  std::cout << table.text() << "\n"
-            << runnable << " of " << selected_.size() << " cases would run, in about " << duration(total_s)
-            << " on an ordinary machine; memory that may be used: "
-            << si(static_cast<double>(options_.max_memory_bytes)) << "B\n";
+  std::cout << table.text() << "\n" << dry_run_summary(runnable, selected_.size(), "cases", total_s, may_use);
 }
 
 Json StepRun::document() const {
@@ -219,9 +218,10 @@ void StepRun::print_table() const {
     }
   }
   if (above > 0) {
-    std::cout << "\n"
-              << above << " layers' phases ran above their ceiling, by up to " << fixed(100 * (most - 1), 0)
-              << " %: the machine was faster than its gauge told, or their bytes came from nearer than was taken.\n";
+    std::cout
+        << "\n"
+        << above << " layers' phases ran above their ceiling, by up to " << fixed(100 * (most - 1), 0)
+        << " %: the machine was faster at the time than is known, or their bytes came from nearer than was taken.\n";
   }
   if (!problems.empty()) std::cout << "\n" << problems;
   if (const auto switches = median(switches_per_s); switches && *switches > kBusySwitchesPerS) {

@@ -30,7 +30,7 @@ ProcessUsage process_usage() {
   return {seconds(usage.ru_utime) + seconds(usage.ru_stime), usage.ru_nivcsw};
 }
 
-constexpr double kBetweenReadingsS = 0.1;  // so that they take about a tenth of the time
+constexpr double kBetweenReadingsS = 0.1;  // at least, and so long that they take a tenth of the time at most
 
 // Compiles, judges memory, allocates and verifies: a plan to be timed, or none and why in `result`.
 std::unique_ptr<Plan> prepare(const StepProgram& program, Backend& backend, const MeasureOptions& options,
@@ -79,20 +79,18 @@ void take_samples(StepSource& source, const MeasureOptions& options, const Stage
                   Measurement& result) {
   const ProcessUsage before = process_usage();
   const double sample_begin_s = now_s();
-  double read_s = sample_begin_s;
-  const auto read_state = [&] {
+  double next_s = sample_begin_s + kBetweenReadingsS;
+  const auto read = [&] {
+    const double begin_s = now_s();
+    if (options.gauge != nullptr) result.readings.push_back(options.gauge->rates());
     if (auto state = source.state()) result.states.push_back(std::move(*state));
+    next_s = now_s() + std::max(kBetweenReadingsS, 9 * (now_s() - begin_s));
   };
-  read_state();
   result.samples = sample(source, options.sampling, [&](const Samples& so_far) {
-    if (now_s() - read_s > kBetweenReadingsS) {
-      if (options.gauge != nullptr) result.readings.push_back(options.gauge->rates());
-      read_state();
-      read_s = now_s();
-    }
+    if (now_s() > next_s) read();
     return progress("sample", &so_far);
   });
-  read_state();
+  read();
   const double elapsed_s = now_s() - sample_begin_s;
   const ProcessUsage after = process_usage();
   if (elapsed_s > 0 && source.on_host()) {

@@ -12,7 +12,7 @@ namespace triphase {
 namespace {
 
 constexpr int64_t kMostElements = 2048;  // sampled of one output
-constexpr int64_t kFewestElements = 32;
+constexpr int64_t kFewestElements = 16;
 
 struct Expectation {
   int op = 0;
@@ -36,14 +36,14 @@ std::vector<int64_t> chosen_indices(int64_t count, int64_t most, VerifyMode mode
   return indices;
 }
 
-std::string describe_fault(const StepProgram& program, const Expectation& expected, double found) {
+std::string describe_fault(const StepProgram& program, const Group& group, const Expectation& expected, double found) {
   const Op& op = program.ops[static_cast<size_t>(expected.op)];
   const Tensor& tensor = program.tensor(expected.tensor);
   const DType dtype = tensor.type.dtype;
   const bool scaled = tensor.role == Role::kGradient && program.loss_scale > 1;
-  return program.layers[static_cast<size_t>(op.layer)].name + ": " + std::string(name_of(op.kind)) + " wrote " +
-         std::to_string(found) + " to element " + std::to_string(expected.index) + " of " + tensor.name +
-         " where float64 has " + std::to_string(expected.element.value) + " (bound " +
+  return program.layers[static_cast<size_t>(op.layer)].name + ": " + std::string(name_of(op.kind)) + " (" +
+         group.implementation + ") wrote " + std::to_string(found) + " to element " + std::to_string(expected.index) +
+         " of " + tensor.name + " where float64 has " + std::to_string(expected.element.value) + " (bound " +
          std::to_string(expected.element.bound(dtype)) + ")" +
          (scaled && !std::isfinite(found) ? "; f16 ends at 65504, which a smaller --loss_scale keeps gradients below"
                                           : "");
@@ -73,17 +73,18 @@ class Checker {
     }
   }
 
-  void after(int group, Verification& result) {
+  void after(int index, Verification& result) {
+    const Group& group = plan_.groups()[static_cast<size_t>(index)];
     for (const Expectation& expected : expectations_) {
       const double found = plan_.read(expected.tensor, expected.index);
       const double error = std::abs(found - expected.element.value) /
                            expected.element.bound(program_.tensor(expected.tensor).type.dtype);
       if (!(error <= result.max_error_over_bound)) result.max_error_over_bound = error;
-      if (!(error <= 1) && result.failure.empty()) result.failure = describe_fault(program_, expected, found);
+      if (!(error <= 1) && result.failure.empty()) result.failure = describe_fault(program_, group, expected, found);
       note_gradient(expected, found);
     }
     result.elements_checked += static_cast<int64_t>(expectations_.size());
-    const auto ops = static_cast<int>(plan_.groups()[static_cast<size_t>(group)].ops.size());
+    const auto ops = static_cast<int>(group.ops.size());
     (expectations_.empty() ? result.ops_unchecked : result.ops_checked) += ops;
   }
 

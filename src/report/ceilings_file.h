@@ -35,7 +35,7 @@ struct KnownMachine {
   Machine machine(const Measurement& measured) const { return {ceilings, threads, speed(measured)}; }
 };
 
-// What ceilings and factors depend on: the environment, and the versions of what computes.
+// What ceilings and factors depend on: the environment, unless a device computes, and the versions of what computes.
 std::string machine_fingerprint(Backend& backend);
 
 // Where a machine's file lies: in $TRIPHASE_CACHE, or $XDG_CACHE_HOME/triphase, or ~/.cache/triphase.

@@ -105,25 +105,16 @@ void CudaPlan::end_elementwise(int op, TensorId over, F make, int64_t width) {
 template <class Work, class Operands>
 void CudaPlan::end_call(Work work, std::function<Operands()> operands, Formulation<Operands> otherwise) {
   std::vector<Formulation<Operands>> ways;
-  const bool has_epilogue = work.epilogue != Epilogue::kNone;
-  try {
-    ways.push_back({device_->prepare(work), ""});
-  } catch (const Unimplemented&) {
-    if (!has_epilogue) throw;
-  } catch (const DeviceLost&) {
-    throw;
-  } catch (const VendorError&) {  // listed by the library, and refused
-    if (!has_epilogue) throw;
-  }
-  if (has_epilogue) {
+  std::exception_ptr refusal;
+  const auto add = [&](Formulation<Operands> way) {
+    if (succeeds([&] { way.call = device_->prepare(work); }, refusal)) ways.push_back(std::move(way));
+  };
+  add({nullptr, ""});
+  if (work.epilogue != Epilogue::kNone) {
     work.epilogue = Epilogue::kNone;
-    try {
-      otherwise.call = device_->prepare(work);
-      ways.push_back(std::move(otherwise));
-    } catch (const Unimplemented&) {
-      if (ways.empty()) throw;
-    }
+    add(std::move(otherwise));
   }
+  if (ways.empty()) std::rethrow_exception(refusal);
   if (formulation_) ways = {ways[std::min(*formulation_, ways.size() - 1)]};
   int64_t workspace_bytes = 0;
   for (const auto& way : ways) workspace_bytes = std::max(workspace_bytes, way.call->workspace_bytes());
@@ -136,23 +127,14 @@ void CudaPlan::end_call(Work work, std::function<Operands()> operands, Formulati
   pending_.choose = [this, operands, space, run, ways, fastest] {
     std::vector<Formulation<Operands>> running;
     std::vector<Piece> pieces;
+    std::exception_ptr failure;
     for (const auto& way : ways) {
-      try {
-        way.call->tune(operands(), space());
-        run(way);  // loads the own kernels, which cannot be done while recording
-        running.push_back(way);
-        pieces.push_back([run, way] { run(way); });
-      } catch (const DeviceLost&) {
-        throw;
-      } catch (const VendorError&) {
-        if (&way == &ways.back() && running.empty()) throw;
-      }
+      if (!succeeds([&] { way.call->tune(operands(), space()); }, failure)) continue;
+      running.push_back(way);
+      pieces.push_back([run, way] { run(way); });
     }
-    *fastest = running.front();
-    if (running.size() > 1) {
-      const std::vector<double> each_s = device_->least_s(pieces);
-      *fastest = running[static_cast<size_t>(std::ranges::min_element(each_s) - each_s.begin())];
-    }
+    if (running.empty()) std::rethrow_exception(failure);
+    *fastest = running.size() == 1 ? running.front() : running[device_->fastest(pieces)];
     return Chosen{fastest->call->implementation() + fastest->suffix, fastest->more_bytes};
   };
   end(fastest->call->implementation() + fastest->suffix, [run, fastest] { run(*fastest); });

@@ -21,13 +21,15 @@
 
 #include "backends/cuda/library.h"
 #include "backends/cuda/status.h"
+#include "backends/cuda/tuning.h"
 
 namespace triphase::cuda {
 namespace {
 
 constexpr int kMostAlgorithms = 8;
 constexpr size_t kMostWorkspaceBytes = 32 << 20;
-constexpr int64_t kAlignment = 256;  // at which operands start, and what the library takes for granted
+constexpr size_t kSumsOneRow = 120304;  // the first version that gives the bias gradient of a batch of one
+constexpr int64_t kAlignment = 256;     // at which operands start, and what the library takes for granted
 
 // What an algorithm must not do. With f32, use tensor cores: they do not multiply it, but what it was rounded to or
 // split into. All else multiplies the inputs as they are, whatever types an algorithm says that it can read. Other
@@ -46,13 +48,6 @@ cudaDataType_t data_type(Precision precision) {
       return CUDA_R_32F;
   }
 }
-
-// When algorithms are timed.
-constexpr double kHopeless = 2;            // times the best: not run again
-constexpr double kEnough_s = 0.02;         // of all together
-constexpr double kWorthTiming_s = 100e-6;  // of one graph
-constexpr int kMostRepeats = 20;
-constexpr int kMostRounds = 5;
 
 struct Candidate {
   cublasLtMatmulAlgo_t algorithm{};
@@ -188,7 +183,7 @@ class ProductCall : public Call<ProductOperands> {
     const auto known = library_->chosen.find(key_of(product_));
     const bool fits =
         known != library_->chosen.end() && known->second.workspace_bytes <= static_cast<size_t>(workspace_bytes());
-    const Candidate best = fits ? known->second : fastest(operands, workspace);
+    const Candidate best = fits ? known->second : fastest_candidate(operands, workspace);
     candidates_ = {best};
     library_->chosen.emplace(key_of(product_), best);
   }
@@ -198,14 +193,6 @@ class ProductCall : public Call<ProductOperands> {
   }
 
  private:
-  // Of which the best so far is the least time of one run.
-  struct Trial {
-    Candidate candidate;
-    double best_s = 0;
-    int repeats = 1;
-    Graph graph;
-  };
-
   Desc make_desc() const {
     cublasLtMatmulDesc_t desc = nullptr;
     const bool rounds = product_.precision == Precision::kTF32;
@@ -301,61 +288,10 @@ class ProductCall : public Call<ProductOperands> {
           "cublasLtMatmul");
   }
 
-  template <class F>
-  double seconds_of(F put_on_stream) {
-    check(cudaEventRecord(begin_.get(), stream_), "cudaEventRecord");
-    put_on_stream();
-    check(cudaEventRecord(end_.get(), stream_), "cudaEventRecord");
-    check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
-    return seconds_between(begin_, end_);
-  }
-
-  // As graphs of several runs, because so they will run: launching short ones takes longer than they do. The operands
-  // stay in the cache where they fit.
-  Candidate fastest(const ProductOperands& operands, std::byte* workspace) {
-    begin_ = make_event();
-    end_ = make_event();
-    std::vector<Trial> trials;
-    std::string reason;
-    for (const Candidate& candidate : candidates_) {
-      try {
-        trials.push_back(try_out(candidate, operands, workspace));
-      } catch (const DeviceLost&) {
-        throw;
-      } catch (const VendorError& error) {
-        reason = error.what();
-        check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");  // or the device is to blame
-      }
-    }
-    if (trials.empty()) {
-      throw VendorError(words_for(product_) + ": none of cuBLASLt's algorithms runs; the last, " + reason);
-    }
-    double spent_s = 0;
-    for (int round = 0; round < kMostRounds && (round == 0 || spent_s < kEnough_s); ++round) {
-      const double least_s = std::ranges::min_element(trials, {}, &Trial::best_s)->best_s;
-      for (Trial& trial : trials) {
-        if (trial.best_s > kHopeless * least_s) continue;
-        const double elapsed_s =
-            seconds_of([&] { check(cudaGraphLaunch(trial.graph.get(), stream_), "cudaGraphLaunch"); });
-        trial.best_s = std::min(trial.best_s, elapsed_s / trial.repeats);
-        spent_s += elapsed_s;
-      }
-    }
-    return std::ranges::min_element(trials, {}, &Trial::best_s)->candidate;
-  }
-
-  // The first run loads the kernel; the next two tell how long it takes with its launch.
-  Trial try_out(const Candidate& candidate, const ProductOperands& operands, std::byte* workspace) {
-    const auto run = [&] { launch(candidate, operands, workspace); };
-    seconds_of(run);
-    Trial trial;
-    trial.candidate = candidate;
-    trial.best_s = std::min(seconds_of(run), seconds_of(run));
-    trial.repeats = static_cast<int>(std::clamp(kWorthTiming_s / trial.best_s, 1.0, double{kMostRepeats}));
-    trial.graph = capture(stream_, [&] {
-      for (int i = 0; i < trial.repeats; ++i) run();
-    });
-    return trial;
+  Candidate fastest_candidate(const ProductOperands& operands, std::byte* workspace) {
+    std::vector<Piece> ways;
+    for (const Candidate& candidate : candidates_) ways.push_back([&] { launch(candidate, operands, workspace); });
+    return candidates_[fastest(stream_, ways, words_for(product_) + ": none of cuBLASLt's algorithms runs")];
   }
 
   std::shared_ptr<CublasLt::Shared> library_;
@@ -365,7 +301,6 @@ class ProductCall : public Call<ProductOperands> {
   MatrixLayout a_, b_, d_;
   const std::byte* bias_ = nullptr;    // at which the descriptor points
   std::vector<Candidate> candidates_;  // never empty; the first runs
-  Event begin_, end_;                  // while tuning
 };
 
 }  // namespace
@@ -378,6 +313,10 @@ std::string CublasLt::version() const {
 }
 
 std::unique_ptr<Call<ProductOperands>> CublasLt::prepare(const Product& product, cudaStream_t stream) {
+  // What NVIDIA's nvmath-python refuses as well.
+  if (product.epilogue == Epilogue::kBiasGradient && product.k == 1 && shared_->get_version() < kSumsOneRow) {
+    throw Unimplemented(words_for(product) + ": cuBLASLt before 12.3.4 gives a wrong one");
+  }
   return std::make_unique<ProductCall>(shared_, product, stream);
 }
 

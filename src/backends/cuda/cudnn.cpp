@@ -3,13 +3,13 @@
 #include "backends/cuda/cudnn.h"
 
 #include <algorithm>
-#include <limits>
 #include <map>
 #include <string>
 #include <vector>
 
 #include "backends/cuda/cudnn_graph.h"
 #include "backends/cuda/status.h"
+#include "backends/cuda/tuning.h"
 #include "core/error.h"
 
 namespace triphase::cuda {
@@ -17,10 +17,6 @@ namespace {
 
 namespace fe = cudnn_frontend;
 
-constexpr int kTimedRuns = 4;  // in a row
-constexpr int kRounds = 3;
-constexpr double kClearlySlower = 2;  // than the fastest so far: not tried again
-constexpr double kLongRun_s = 1e-3;   // of which a launch is no part to speak of
 constexpr int64_t kMostZeros = 1 << 16;
 
 }  // namespace
@@ -78,64 +74,12 @@ class Cudnn::Prepared : public Call<ConvolutionOperands> {
     return most;
   }
 
-  // As the step will run them: captured, so that what a launch costs the host does not count. Plans take turns, so that
-  // the clocks' rise at the start favours none. Of long runs one tells which plans are hopeless.
   void tune(const ConvolutionOperands& operands, std::byte* workspace) override {
     std::string& chosen = session_->chosen[graph_.description()];
-    if (const auto known = std::ranges::find(plans_, chosen, &ConvolutionPlan::name); known != plans_.end()) {
-      plans_ = {*known};
-      return;
-    }
-    const Event begin = make_event();
-    const Event end = make_event();
-    const auto seconds_of = [&](auto put_on_stream) {
-      check(cudaEventRecord(begin.get(), session_->stream), "cudaEventRecord");
-      put_on_stream();
-      check(cudaEventRecord(end.get(), session_->stream), "cudaEventRecord");
-      check(cudaEventSynchronize(end.get()), "cudaEventSynchronize");
-      return seconds_between(begin, end);
-    };
-
-    struct Candidate {
-      ConvolutionPlan plan;
-      Graph runs;
-      double fastest_s = std::numeric_limits<double>::infinity();
-    };
-    std::vector<Candidate> candidates;
-    std::string failure;
-    double fastest_s = std::numeric_limits<double>::infinity();  // of one run, and its launch
-    for (const ConvolutionPlan& plan : plans_) {
-      const auto run_plan = [&] { run(plan, operands, workspace); };
-      try {
-        seconds_of(run_plan);  // loads its kernels
-        const double once_s = seconds_of(run_plan);
-        if (once_s >= kLongRun_s && once_s > kClearlySlower * fastest_s) continue;
-        candidates.push_back({plan, capture(session_->stream, [&] {
-                                for (int r = 0; r < kTimedRuns; ++r) run_plan();
-                              })});
-        fastest_s = std::min(fastest_s, once_s);
-      } catch (const DeviceLost&) {
-        throw;
-      } catch (const VendorError& error) {
-        failure = plan.name + ": " + error.what();
-        check(cudaStreamSynchronize(session_->stream), "cudaStreamSynchronize");  // or the device is to blame
-      }
-    }
-    if (candidates.empty())
-      throw VendorError(graph_.description() + ": none of cuDNN's plans runs; the last, " + failure);
-
-    fastest_s = std::numeric_limits<double>::infinity();
-    for (int round = 0; round < kRounds; ++round) {
-      for (Candidate& candidate : candidates) {
-        if (round > 0 && candidate.fastest_s > kClearlySlower * fastest_s) continue;
-        const double runs_s =
-            seconds_of([&] { check(cudaGraphLaunch(candidate.runs.get(), session_->stream), "cudaGraphLaunch"); });
-        candidate.fastest_s = std::min(candidate.fastest_s, runs_s);
-        fastest_s = std::min(fastest_s, candidate.fastest_s);
-      }
-    }
-    plans_ = {std::ranges::min_element(candidates, {}, &Candidate::fastest_s)->plan};
-    chosen = plans_.front().name;
+    const auto known = std::ranges::find(plans_, chosen, &ConvolutionPlan::name);
+    const auto best = known != plans_.end() ? *known : fastest_plan(operands, workspace);
+    plans_ = {best};
+    chosen = best.name;
   }
 
   void run(const ConvolutionOperands& operands, std::byte* workspace) override {
@@ -143,6 +87,11 @@ class Cudnn::Prepared : public Call<ConvolutionOperands> {
   }
 
  private:
+  ConvolutionPlan fastest_plan(const ConvolutionOperands& operands, std::byte* workspace) const {
+    std::vector<Piece> ways;
+    for (const ConvolutionPlan& plan : plans_) ways.push_back([&] { run(plan, operands, workspace); });
+    return plans_[fastest(session_->stream, ways, graph_.description() + ": none of cuDNN's plans runs")];
+  }
   void run(const ConvolutionPlan& plan, const ConvolutionOperands& operands, std::byte* workspace) const {
     const auto& [x, w, y, bias] = operands;
     graph_.run(plan, session_->handle, {x, w, y, zeros_ != nullptr ? zeros_ : bias}, workspace);

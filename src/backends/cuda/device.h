@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <span>
@@ -26,6 +27,24 @@ class DeviceLost : public VendorError {
  public:
   using VendorError::VendorError;
 };
+
+// Calls f. What it throws is kept in `failure`, since another way may serve; but a lost device is lost to all ways.
+template <class F>
+bool succeeds(F f, std::exception_ptr& failure) {
+  try {
+    f();
+    return true;
+  } catch (const DeviceLost&) {
+    throw;
+  } catch (const OutOfMemory&) {
+    failure = std::current_exception();
+  } catch (const Unimplemented&) {
+    failure = std::current_exception();
+  } catch (const VendorError&) {
+    failure = std::current_exception();
+  }
+  return false;
+}
 
 // What a library's call does beside its sum. A bias is by column of a product, by channel of a convolution.
 enum class Epilogue {
@@ -92,6 +111,8 @@ class Call {
 class Recording {
  public:
   virtual ~Recording() = default;
+  // Runs all pieces, without waiting for them.
+  virtual void start() = 0;
   // Runs all pieces and waits. Writes a stamp before the first and one after each, in seconds by the device's clock.
   virtual void run(std::vector<double>& stamps_s) = 0;
 };
@@ -128,13 +149,14 @@ class Device {
   // one as it runs.
   virtual std::unique_ptr<Recording> record(const std::vector<Piece>& pieces, bool captured) = 0;
 
-  // Of each piece the least time of a few runs, recorded, in turns, in seconds. All must have run before.
-  virtual std::vector<double> least_s(const std::vector<Piece>& pieces) = 0;
+  // The number of the piece that takes the least time, recorded. Those that fail are passed over, but not all of them.
+  virtual size_t fastest(const std::vector<Piece>& pieces) = 0;
 
   // Calls `launches`; a profiler finds what that launches under this name.
   virtual void run_named(const std::string& /*name*/, const Piece& launches) { launches(); }
 
-  virtual std::optional<DeviceState> state() { return {}; }
+  // While it runs `work`, some times in a row.
+  virtual std::optional<DeviceState> state(Recording& /*work*/) { return {}; }
 
   // Pushes everything out of the last cache before memory. False where that cannot be done.
   virtual bool evict() = 0;

@@ -3,7 +3,6 @@
 // runs on one stream of its own. Products are cuBLASLt's, convolutions cuDNN's.
 #include <algorithm>
 #include <array>
-#include <limits>
 #include <optional>
 #include <utility>
 
@@ -13,6 +12,7 @@
 #include "backends/cuda/library.h"
 #include "backends/cuda/nvml.h"
 #include "backends/cuda/status.h"
+#include "backends/cuda/tuning.h"
 #include "core/memory_size.h"
 
 #if __has_include(<nvtx3/nvToolsExt.h>)
@@ -92,12 +92,16 @@ class GpuRecording : public Recording {
     }
   }
 
-  void run(std::vector<double>& stamps_s) override {
+  void start() override {
     if (graph_) {
       check(cudaGraphLaunch(graph_.get(), stream_), "cudaGraphLaunch");
     } else {
       launch(pieces_, cudaEventRecordDefault);
     }
+  }
+
+  void run(std::vector<double>& stamps_s) override {
+    start();
     check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
     stamps_s.resize(events_.size());
     stamps_s[0] = 0;
@@ -222,25 +226,8 @@ class Gpu : public Device {
     return std::make_unique<GpuRecording>(stream_.get(), pieces, captured);
   }
 
-  std::vector<double> least_s(const std::vector<Piece>& pieces) override {
-    constexpr int kRuns = 4;  // in a row, so that the events' resolution is a small part
-    constexpr int kRounds = 5;
-    std::vector<std::unique_ptr<Recording>> recordings;
-    for (const Piece& piece : pieces) {
-      recordings.push_back(record({[&] {
-                                    for (int run = 0; run < kRuns; ++run) piece();
-                                  }},
-                                  /*captured=*/true));
-    }
-    std::vector<double> least(pieces.size(), std::numeric_limits<double>::infinity());
-    std::vector<double> stamps_s;
-    for (int round = 0; round < kRounds; ++round) {
-      for (size_t i = 0; i < recordings.size(); ++i) {
-        recordings[i]->run(stamps_s);
-        least[i] = std::min(least[i], (stamps_s[1] - stamps_s[0]) / kRuns);
-      }
-    }
-    return least;
+  size_t fastest(const std::vector<Piece>& pieces) override {
+    return cuda::fastest(stream_.get(), pieces, "no formulation of an operation runs");
   }
 
   // Libraries have ranges of their own: the outer one is to select by, the mark around the inner one to find it by.
@@ -250,9 +237,18 @@ class Gpu : public Device {
     launches();
   }
 
-  std::optional<DeviceState> state() override {
+  // An idle device has its clocks up and needs little power, so it is asked in the midst of some 20 ms of work.
+  std::optional<DeviceState> state(Recording& work) override {
     if (!nvml_) return {};
-    return nvml_->state();
+    constexpr double kBusy_s = 0.02;
+    constexpr double kMostRuns = 500;  // of which the driver queues as many
+    std::vector<double> stamps_s;
+    work.run(stamps_s);
+    const double runs = std::clamp(kBusy_s / std::max(stamps_s.back(), 1e-9), 1.0, kMostRuns);
+    for (int run = 0; run < runs; ++run) work.start();
+    const DeviceState state = nvml_->state();
+    wait();
+    return state;
   }
 
   // Writes twice what the L2 cache holds, so that whatever it held is pushed out, modified or not; then reads it, so

@@ -6,6 +6,7 @@
 #include "backends/cuda/nvml.h"
 
 #include <array>
+#include <cstdint>
 #include <cstdio>
 
 #include "core/error.h"
@@ -16,9 +17,11 @@ namespace {
 using Status = int;    // nvmlReturn_t
 using Device = void*;  // nvmlDevice_t
 constexpr Status kSuccess = 0;
-constexpr int kSmClock = 1;         // NVML_CLOCK_SM
-constexpr int kMemoryClock = 2;     // NVML_CLOCK_MEM
-constexpr int kGpuTemperature = 0;  // NVML_TEMPERATURE_GPU
+constexpr int kSmClock = 1;          // NVML_CLOCK_SM
+constexpr int kMemoryClock = 2;      // NVML_CLOCK_MEM
+constexpr int kGpuTemperature = 0;   // NVML_TEMPERATURE_GPU
+constexpr unsigned kPowerNow = 186;  // NVML_FI_DEV_POWER_INSTANT: mW
+constexpr int kUnsigned = 1;         // NVML_VALUE_TYPE_UNSIGNED_INT
 
 struct Temperature {  // nvmlTemperature_v1_t
   unsigned version = static_cast<unsigned>(sizeof(Temperature)) | 1u << 24;
@@ -26,13 +29,26 @@ struct Temperature {  // nvmlTemperature_v1_t
   int celsius = 0;
 };
 
-using Plain = Status();                               // nvmlInit_v2, nvmlShutdown
-using DriverVersion = Status(char*, unsigned);        // nvmlSystemGetDriverVersion
-using HandleByBusId = Status(const char*, Device*);   // nvmlDeviceGetHandleByPciBusId_v2
-using OneOfAKind = Status(Device, int, unsigned*);    // nvmlDeviceGetClockInfo: MHz; nvmlDeviceGetTemperature: °C
-using Power = Status(Device, unsigned*);              // nvmlDeviceGetPowerUsage: mW
-using AnyTemperature = Status(Device, Temperature*);  // nvmlDeviceGetTemperatureV
-using Reasons = Status(Device, unsigned long long*);  // nvmlDeviceGetCurrentClocks{Event,Throttle}Reasons
+struct FieldValue {  // nvmlFieldValue_t
+  unsigned field = 0;
+  unsigned scope = 0;  // NVML_POWER_SCOPE_GPU
+  int64_t timestamp_us = 0, latency_us = 0;
+  int type = 0;
+  Status status = kSuccess;
+  union {
+    double any_other;
+    unsigned number;
+  } value = {};
+};
+
+using Plain = Status();                                // nvmlInit_v2, nvmlShutdown
+using DriverVersion = Status(char*, unsigned);         // nvmlSystemGetDriverVersion
+using HandleByBusId = Status(const char*, Device*);    // nvmlDeviceGetHandleByPciBusId_v2
+using OneOfAKind = Status(Device, int, unsigned*);     // nvmlDeviceGetClockInfo: MHz; nvmlDeviceGetTemperature: °C
+using Power = Status(Device, unsigned*);               // nvmlDeviceGetPowerUsage: mW, of the last second from Ampere on
+using FieldValues = Status(Device, int, FieldValue*);  // nvmlDeviceGetFieldValues
+using AnyTemperature = Status(Device, Temperature*);   // nvmlDeviceGetTemperatureV
+using Reasons = Status(Device, unsigned long long*);   // nvmlDeviceGetCurrentClocks{Event,Throttle}Reasons
 
 struct StatusMeaning {
   Status status;
@@ -133,6 +149,7 @@ struct Nvml::Session {
   HandleByBusId* handle_by_bus_id = library->symbol<HandleByBusId>("nvmlDeviceGetHandleByPciBusId_v2");
   OneOfAKind* clock = optional_symbol<OneOfAKind>(*library, "nvmlDeviceGetClockInfo");
   Power* power = optional_symbol<Power>(*library, "nvmlDeviceGetPowerUsage");
+  FieldValues* field_values = optional_symbol<FieldValues>(*library, "nvmlDeviceGetFieldValues");
   AnyTemperature* temperature = optional_symbol<AnyTemperature>(*library, "nvmlDeviceGetTemperatureV");
   OneOfAKind* old_temperature = optional_symbol<OneOfAKind>(*library, "nvmlDeviceGetTemperature");
   Reasons* reasons = optional_symbol<Reasons>(*library, "nvmlDeviceGetCurrentClocksEventReasons");
@@ -167,7 +184,14 @@ DeviceState Nvml::state() const {
   };
   state.clock_hz = read_clock(kSmClock);
   state.memory_clock_hz = read_clock(kMemoryClock);
-  if (session_->power != nullptr && session_->power(device_, &value) == kSuccess) state.power_w = value / 1e3;
+  FieldValue power;
+  power.field = kPowerNow;
+  if (session_->field_values != nullptr && session_->field_values(device_, 1, &power) == kSuccess &&
+      power.status == kSuccess && power.type == kUnsigned) {
+    state.power_w = power.value.number / 1e3;
+  } else if (session_->power != nullptr && session_->power(device_, &value) == kSuccess) {
+    state.power_w = value / 1e3;
+  }
   Temperature temperature;
   if (session_->temperature != nullptr && session_->temperature(device_, &temperature) == kSuccess) {
     state.temperature_c = temperature.celsius;

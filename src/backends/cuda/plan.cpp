@@ -52,6 +52,7 @@ CudaPlan::CudaPlan(const StepProgram& program, std::shared_ptr<Device> device, s
     }
   }
   place(storages_, kAlignment);
+  pages_.resize(storages_.size());
 }
 
 CudaPlan::~CudaPlan() {
@@ -139,7 +140,10 @@ double CudaPlan::read(TensorId id, int64_t index) const {
   if (lies_channels_last(id)) index = kernels::channels_last(index, shape(id)[1], shape(id)[2] * shape(id)[3]);
   const int64_t offset = index * width;
   const int64_t number = offset / kPageBytes;
-  std::vector<std::byte>& page = pages_[{storage, number}];
+  auto& pages = pages_[static_cast<size_t>(storage)];
+  if (pages.empty())
+    pages.resize(static_cast<size_t>(storages_[static_cast<size_t>(storage)].life.bytes / kPageBytes + 1));
+  std::vector<std::byte>& page = pages[static_cast<size_t>(number)];
   if (page.empty()) {
     const int64_t begin = number * kPageBytes;
     std::vector<std::byte> found(static_cast<size_t>(std::min(kPageBytes, count(id) * width - begin)));
@@ -187,10 +191,19 @@ std::vector<Piece> CudaPlan::pieces(Marks marks) {
   return all;
 }
 
+Recording& CudaPlan::recorded_step(Marks marks) {
+  return recording({kStep, static_cast<int>(marks)}, [&] { return pieces(marks); });
+}
+
 void CudaPlan::run_step(Marks marks, std::vector<double>& stamps_s) {
-  Recording& step = recording({kStep, static_cast<int>(marks)}, [&] { return pieces(marks); });
+  Recording& step = recorded_step(marks);
   next_step();
   step.run(stamps_s);
+}
+
+std::optional<DeviceState> CudaPlan::state() {
+  next_step();
+  return device_->state(recorded_step(Marks::kNone));
 }
 
 std::optional<double> CudaPlan::run_launched_step() {

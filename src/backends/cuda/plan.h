@@ -33,7 +33,7 @@ class CudaPlan : public GroupedPlan {
   double run_groups(std::span<const int> groups, int64_t runs) override;
   double tick_s() const override;
   bool on_host() const override { return false; }
-  std::optional<DeviceState> state() override { return device_->state(); }
+  std::optional<DeviceState> state() override;
   std::optional<double> run_launched_step() override;
   Extent extent(TensorId id) const override {
     const int storage = storage_of_[static_cast<size_t>(id)];
@@ -154,12 +154,15 @@ class CudaPlan : public GroupedPlan {
   void fill(bool only_replaced);
   void fill(TensorId id);
   Recording& recording(std::vector<int> key, const std::function<std::vector<Piece>()>& pieces, bool captured = true);
+  Recording& recorded_step(Marks marks);
   // A step's work, in pieces that end where a stamp is asked for.
   std::vector<Piece> pieces(Marks marks);
   // The layers and the phase whose ops it has: "conv1+relu1/forward". scripts/count_flop reads it.
   std::string group_name(int group) const;
   // What was read back is out of date.
-  void forget() const { pages_.clear(); }
+  void forget() const {
+    for (auto& pages : pages_) pages.clear();
+  }
 
   std::shared_ptr<Device> device_;
   std::optional<size_t> formulation_;
@@ -173,7 +176,7 @@ class CudaPlan : public GroupedPlan {
   std::byte* scratch_data_ = nullptr;
   std::vector<std::byte*> blocks_;
   std::map<std::vector<int>, std::unique_ptr<Recording>> recordings_;
-  mutable std::map<std::pair<int, int64_t>, std::vector<std::byte>> pages_;  // read back, by storage and number
+  mutable std::vector<std::vector<std::vector<std::byte>>> pages_;  // read back, by storage and number
   uint64_t seed_ = 0;
 };
 

@@ -167,6 +167,10 @@ class HostRecording : public Recording {
  public:
   HostRecording(HostDevice& device, std::vector<Piece> pieces, bool captured)
       : device_(device), pieces_(std::move(pieces)), captured_(captured) {}
+  void start() override {
+    std::vector<double> stamps_s;
+    run(stamps_s);
+  }
   void run(std::vector<double>& stamps_s) override {
     stamps_s = {now_s()};
     device_.within_piece_ = true;
@@ -275,15 +279,16 @@ std::unique_ptr<Recording> HostDevice::record(const std::vector<Piece>& pieces, 
   return std::make_unique<HostRecording>(*this, pieces, captured);
 }
 
-std::vector<double> HostDevice::least_s(const std::vector<Piece>& pieces) {
-  std::vector<double> least;
+size_t HostDevice::fastest(const std::vector<Piece>& pieces) {
+  std::vector<int64_t> launched;
   std::vector<double> stamps_s;
   for (const Piece& piece : pieces) {
     const Counts before = counts_;
+    piece();
     record({piece}, /*captured=*/true)->run(stamps_s);
-    least.push_back(static_cast<double>(counts_.launches - before.launches + counts_.calls - before.calls));
+    launched.push_back(counts_.launches - before.launches + counts_.calls - before.calls);
   }
-  return least;
+  return static_cast<size_t>(std::ranges::min_element(launched) - launched.begin());
 }
 
 }  // namespace triphase::cuda

@@ -49,7 +49,7 @@ class HostDevice : public Device {
   std::unique_ptr<Call<ConvolutionOperands>> prepare(const Convolution& convolution) override;
   std::unique_ptr<Recording> record(const std::vector<Piece>& pieces, bool captured) override;
   // As if every launch and every call took a second.
-  std::vector<double> least_s(const std::vector<Piece>& pieces) override;
+  size_t fastest(const std::vector<Piece>& pieces) override;
   bool evict() override { return true; }
 
  private:

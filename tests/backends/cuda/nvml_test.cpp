@@ -24,7 +24,7 @@ TEST(Nvml, reads_a_device_in_SI_units) {
   const DeviceState state = nvml.state();
   EXPECT_EQ(state.clock_hz, 1.98e9);
   EXPECT_EQ(state.memory_clock_hz, 2.619e9);
-  EXPECT_EQ(state.power_w, 312.345);
+  EXPECT_EQ(state.power_w, 345.678);  // now, not of the last second
   EXPECT_EQ(state.temperature_c, 61);
   EXPECT_THAT(state.throttled_by, ElementsAre("power cap", "hardware thermal slowdown"));
   EXPECT_EQ(nvml.driver_version(), "580.65.06");
@@ -32,6 +32,7 @@ TEST(Nvml, reads_a_device_in_SI_units) {
 
 TEST(Nvml, reads_an_older_driver_by_its_names) {
   const DeviceState state = Nvml(fake(FAKE_NVML_OLD), "0000:01:00.0").state();
+  EXPECT_EQ(state.power_w, 312.345);
   EXPECT_EQ(state.temperature_c, 54);
   EXPECT_THAT(state.throttled_by, ElementsAre("power cap", "hardware thermal slowdown"));
 }
