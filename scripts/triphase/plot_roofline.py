@@ -87,14 +87,17 @@ def build(records: Records) -> alt.TopLevelMixin:
 
 
 def known_ceilings(records: Records) -> list[Ceiling]:
-    """The peaks of arithmetic in the setting's dtype, and the bandwidths of reading by level."""
+    """The peaks of arithmetic in the setting's dtype, and the bandwidths of reading by level.
+
+    Of a level that was read in several working sets, that of the largest.
+    """
     setting = records.settings[0]
     found: dict[str, Ceiling] = {}
-    for rate in records.ceilings(setting):
+    for rate in sorted(records.ceilings(setting), key=lambda rate: rate["working_set_bytes"]):
         if rate["kernel"] in ROOFS and rate.get("dtype") == setting.dtype:
             found[rate["kernel"]] = Ceiling(rate["kernel"], rate["value"])
         elif rate["kernel"] == "read" and rate.get("level") in SLOPES:
-            found.setdefault(rate["level"], Ceiling(rate["level"], rate["value"]))
+            found[rate["level"]] = Ceiling(rate["level"], rate["value"])
     return [found[of] for of in DASHES if of in found]
 
 

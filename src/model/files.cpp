@@ -22,8 +22,11 @@ std::string lower_case(std::string text) {
 }  // namespace
 
 std::string benchmarks_folder() {
-  const char* folder = std::getenv("TRIPHASE_BENCHMARKS");
-  return folder && *folder ? folder : TRIPHASE_BENCHMARKS_FOLDER;
+  if (const char* folder = std::getenv("TRIPHASE_BENCHMARKS"); folder && *folder) return folder;
+  std::error_code error;
+  const fs::path program = fs::read_symlink("/proc/self/exe", error);
+  const fs::path installed = program.parent_path().parent_path() / "share" / "triphase";
+  return fs::is_directory(installed, error) ? installed.string() : TRIPHASE_BENCHMARKS_FOLDER;
 }
 
 std::string find_json(const std::string& name, const std::string& folder, const std::string& what) {

@@ -7,7 +7,8 @@
 
 namespace triphase {
 
-// The folder that holds models/ and suites/: $TRIPHASE_BENCHMARKS where set, else benchmarks/ of the source tree.
+// The folder that holds models/ and suites/: $TRIPHASE_BENCHMARKS where set, else share/triphase beside the program's
+// own where it was installed, else benchmarks/ of the source tree.
 std::string benchmarks_folder();
 
 // The file named by `name`: itself if it ends in .json, else the .json of `folder` with that stem, case-insensitive.

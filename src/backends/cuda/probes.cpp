@@ -23,6 +23,7 @@ constexpr int64_t kQuadBytes = sizeof(Quad);
 constexpr const char* kMemory = "memory";
 constexpr int64_t kSmallestMemory = 256 << 20;   // of what is to be in no cache
 constexpr int64_t kCachesOfMemory = 16;          // as many times what the last cache holds, of which part may stay
+constexpr int64_t kCachesJustBeyond = 2;         // of what the last cache no longer holds, but part of it
 constexpr int64_t kCachesWalked = 4;             // by one thread, whose way is made on the host
 constexpr int64_t kWorkspacesBytes = 512 << 20;  // that libraries take at most, about
 
@@ -268,8 +269,11 @@ std::vector<ProbeGroup> probes(const std::shared_ptr<Device>& device, const Prob
   const auto add = [&](const char* level, int64_t bytes) {
     groups.push_back({3 * bytes, [=] { return movement(device, level, bytes, sizes); }});
   };
+  const int64_t just_beyond = kCachesJustBeyond * device->last_cache_bytes();
+  const int64_t far_beyond = set_in_memory(*device);
   add("L2", device->last_cache_bytes() / 4);
-  add(kMemory, set_in_memory(*device));
+  if (just_beyond < far_beyond) add(kMemory, just_beyond);
+  add(kMemory, far_beyond);
   return groups;
 }
 

@@ -22,6 +22,7 @@ using cuda::HostDevice;
 using testing::AnyOf;
 using testing::Contains;
 using testing::Each;
+using testing::ElementsAre;
 using testing::IsEmpty;
 using testing::Not;
 
@@ -121,6 +122,17 @@ TEST(CudaProbes, move_as_many_bytes_as_they_say_and_what_is_in_memory_once_a_lau
       EXPECT_EQ(rounds, probe.level == "memory" ? 1 : std::floor((1 << 16) / bytes)) << probe.kernel;
     }
   }
+}
+
+TEST(CudaProbes, are_of_memory_just_beyond_the_cache_and_far_from_it) {
+  StandIn backend;
+  std::set<int64_t> sets;
+  for (const ProbeGroup& group : backend.probes(1)) {
+    for (const Probe& probe : group.make()) {
+      if (probe.kernel == "read" && probe.level == "memory") sets.insert(probe.working_set_bytes);
+    }
+  }
+  EXPECT_THAT(sets, ElementsAre(2 * backend.device->last_cache_bytes(), kSmallDevice.memory_bytes / 4));
 }
 
 TEST(CudaProbes, give_ceilings_that_times_of_a_plan_are_set_against) {
