@@ -14,7 +14,7 @@ from pathlib import Path
 from triphase import charts, findings
 from triphase.files import write_atomic
 from triphase.plot import PLOTS
-from triphase.records import Records, load, run_main
+from triphase.records import BadRecords, Records, load, run_main
 
 
 def write(records: Records, folder: Path) -> tuple[list[findings.Finding], list[Path | str]]:
@@ -35,6 +35,8 @@ def main() -> int:
     )
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="folder that holds steps.json")
     folder = parser.parse_args().run
+    if not folder.is_dir():
+        raise BadRecords(f"{folder}: expected the folder of a run, which holds its steps.json")
     records = load(folder / "steps.json")
     found, written = write(records, folder)
     print(f"{records.machine}, {records.context['date']}\n")

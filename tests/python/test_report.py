@@ -80,7 +80,11 @@ def test_a_write_replaces_the_file_whole(tmp_path):
 
 
 def test_the_wrapper_exits_2_with_one_line_on_bad_input(tmp_path):
-    done = subprocess.run([WRAPPER, tmp_path], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
+    file = tmp_path / "a file"
+    file.touch()
+    for run in (tmp_path, file, tmp_path / "missing"):
+        done = subprocess.run([WRAPPER, run], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert done.stderr.count("\n") == 1
+        assert "steps.json" in done.stderr
