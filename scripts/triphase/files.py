@@ -9,8 +9,14 @@ from pathlib import Path
 
 
 def write_atomic(path: Path, content: str | bytes) -> Path:
-    """Replaces the file; a reader sees the old content or the new, never half of it."""
+    """Replaces the file; a reader sees the old content or the new, never half of it.
+
+    A device or a pipe is written into, since it cannot be replaced. Raises OSError with the path.
+    """
     data = content.encode() if isinstance(content, str) else content
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)

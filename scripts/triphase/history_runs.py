@@ -113,6 +113,8 @@ def microseconds(text: str, where: str) -> int:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise BadInput(f"{where}: expected a time as 2026-01-31T12:00Z, found {text!r}") from error
+    if not 1 < moment.year < 9999:  # a zone may move it by a day, out of what datetime knows
+        raise BadInput(f"{where}: expected a year from 2 to 9998, found {text!r}")
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return since.days * 86_400_000_000 + since.seconds * 1_000_000 + since.microseconds

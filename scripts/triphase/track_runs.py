@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from triphase.track_rows import RAN, KernelRow, Run, bad_time, merge
 SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 STATUSES = ("ok", "unverified", "skipped", "failed")
 AGGREGATE = re.compile(r"_(mean|median|stddev|cv|min|max|BigO|RMS)$")
+MOST = int(sys.float_info.max)
 FORMATS = "Google Benchmark's JSON, NVBench's JSON or benchdnn's CSV"
 TYPES = {str: "text", float: "a number", dict: "an object", list: "an array"}
 
@@ -161,6 +163,8 @@ def _check(where: str, value: Any, kind: type) -> Any:
     right = type(value) in (int, float) if kind is float else isinstance(value, kind)
     if not right:
         raise BadInput(f"{where}: expected {TYPES[kind]}, found {_found(value)}")
+    if kind is float and isinstance(value, int) and abs(value) > MOST:
+        raise BadInput(f"{where}: expected a number below 2^1024, found {_found(value)}")
     return value
 
 

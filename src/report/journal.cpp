@@ -105,6 +105,9 @@ Journal::Journal(const std::string& output, const Json& run, bool resume) {
       } catch (const Json::exception&) {  // a line cut off by the interruption, or damaged: measured again
       }
     }
+  } else if (resume && fs::exists(output, error)) {
+    throw InputError(output, "a journal beside it, of an unfinished run",
+                     "results and no journal; leave --resume out to measure anew");
   }
   // Written anew, so that a line cut off does not stay in the middle.
   std::string text = Json{{"run", run}}.dump() + "\n";

@@ -124,9 +124,16 @@ REFUSED_FLAGS: dict[str, tuple[list[object], list[str]]] = {
         ["--loss_scale: expected --dtype=f16", "found no case in f16"],
     ),
     "loss_scale_of_suite": (
-        ["--suite=smoke", "--dtype=f16", "--loss_scale=2"],
+        ["--suite=smoke", "--loss_scale=2"],
         ["--loss_scale: expected a suite with cases in f16"],
     ),
+    **{
+        f"{flag}_of_suite": (
+            ["--suite=smoke", f"--{flag}={value}"],
+            [f"--{flag}: expected --model beside it", "found --suite=smoke"],
+        )
+        for flag, value in {"batch": "2", "dtype": "bf16", "optimizer": "adam"}.items()
+    },
     "optimizer": (["--model=OneNet", "--optimizer=sdg"], ["one of sgd", "'sdg'"]),
     "threads_0": (["--model=OneNet", "--threads=0"], ["--threads"]),
     "verify": (["--model=OneNet", "--verify=maybe"], ["--verify", "maybe"]),

@@ -596,6 +596,16 @@ def test_resume_without_a_journal_is_a_run(tiny: Path, tmp_path: Path) -> None:
     assert statuses(results(out)) == ["ok"]
 
 
+def test_finished_results_are_not_gone_on_with(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    flags = [f"--model={tiny}", "--backend=reference", f"--benchmark_out={out}"]
+    assert steps(*flags).returncode == 0
+    before = out.read_bytes()
+    for tool in ("triphase_steps", "triphase_kernels"):
+        assert_refused(run(tool, *flags, "--resume"), out, "results and no journal; leave --resume")
+    assert out.read_bytes() == before
+
+
 def test_a_changed_network_is_not_gone_on_with(interrupted: Interrupted, tmp_path: Path) -> None:
     out = interrupted.copy(tmp_path)
     wider = write_model(tmp_path, tiny_network(width=9))

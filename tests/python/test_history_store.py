@@ -250,6 +250,12 @@ def test_a_time_without_a_zone_is_utc(text, same):
     assert history_runs.iso_time(history_runs.microseconds(text, "")) == same
 
 
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+23:00", "9999-12-31T23:00:00-23:00"])
+def test_a_time_that_no_zone_can_tell_is_refused(text):
+    with pytest.raises(BadInput, match=f"date: expected a year from 2 to 9998, found '{text[:4]}"):
+        history_runs.microseconds(text, "date")
+
+
 def test_a_file_without_a_date_asks_for_a_time(tmp_path):
     document = histories.document(0, {"k": 1e-3})
     del document["context"]["date"]

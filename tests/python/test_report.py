@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 
 import pytest
@@ -77,6 +78,18 @@ def test_a_write_replaces_the_file_whole(tmp_path):
     path = write_atomic(tmp_path / "new folder" / "a.txt", "a long text")
     assert write_atomic(path, b"short").read_bytes() == b"short"
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_what_is_no_file_is_written_into_and_stays(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert write_atomic(pipe, "content") == pipe
+    assert os.read(reader, 100) == b"content"
+    os.close(reader)
+    assert pipe.is_fifo()
+    with pytest.raises(IsADirectoryError, match=f"'{tmp_path}'"):
+        write_atomic(tmp_path, "content")
 
 
 def test_the_wrapper_exits_2_with_one_line_on_bad_input(tmp_path):

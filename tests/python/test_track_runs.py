@@ -107,6 +107,11 @@ def test_what_is_no_time_becomes_a_failed_row(tmp_path, time):
     assert "expected a positive number" in row.reason
 
 
+def test_a_number_that_no_float_holds_is_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"real_time: expected a number below 2\^1024, found 1000"):
+        rows_of(tmp_path, google(real_time=10**400))
+
+
 def test_nan_in_another_entry_does_no_harm(tmp_path):
     row = rows_of(tmp_path, google(bytes_per_second=float("nan")))["k"]
     assert row.status == "ok"
