@@ -11,6 +11,7 @@ Exit codes, the first that holds:
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -58,7 +59,9 @@ def kernel_rows(
 
 
 def relative(logarithm: float) -> float | None:
-    return math.expm1(logarithm) if math.isfinite(logarithm) else None
+    """Of a ratio's logarithm what it differs from one by; none where no float holds it."""
+    most = math.log(sys.float_info.max)
+    return math.expm1(logarithm) if -math.inf < logarithm < most else None
 
 
 def not_compared(base: Run, new: Run) -> Rows:

@@ -89,15 +89,17 @@ def build(records: Records) -> alt.TopLevelMixin:
 def known_ceilings(records: Records) -> list[Ceiling]:
     """The peaks of arithmetic in the setting's dtype, and the bandwidths of reading by level.
 
-    Of a level that was read in several working sets, that of the largest.
+    Of a level that was read in several working sets a cache's is that of the smallest, which it
+    holds for certain, and memory's that of the largest, of which no cache holds any.
     """
     setting = records.settings[0]
     found: dict[str, Ceiling] = {}
     for rate in sorted(records.ceilings(setting), key=lambda rate: rate["working_set_bytes"]):
         if rate["kernel"] in ROOFS and rate.get("dtype") == setting.dtype:
             found[rate["kernel"]] = Ceiling(rate["kernel"], rate["value"])
-        elif rate["kernel"] == "read" and rate.get("level") in SLOPES:
-            found[rate["level"]] = Ceiling(rate["level"], rate["value"])
+        elif rate["kernel"] == "read" and (level := rate.get("level")) in SLOPES:
+            smallest = None if level == "memory" else found.get(level)
+            found[level] = smallest or Ceiling(level, rate["value"])
     return [found[of] for of in DASHES if of in found]
 
 

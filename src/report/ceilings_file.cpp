@@ -92,7 +92,10 @@ Ceiling ceiling(const Reader& json) {
   return result;
 }
 
-std::string unit(const Ceiling& ceiling) { return ceiling.latency ? "s" : ceiling.dtype.empty() ? "B/s" : "FLOP/s"; }
+std::string unit(const Ceiling& ceiling) {
+  if (ceiling.latency) return "s";
+  return ceiling.dtype.empty() && ceiling.kernel != "gauge_arithmetic" ? "B/s" : "FLOP/s";
+}
 
 }  // namespace
 
