@@ -12,7 +12,7 @@ namespace triphase {
 namespace {
 
 constexpr int64_t kMostElements = 2048;  // sampled of one output
-constexpr int64_t kFewestElements = 16;
+constexpr int64_t kFewestElements = 32;
 
 struct Expectation {
   int op = 0;
