@@ -26,12 +26,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from triphase import history_runs, history_store
     from triphase.history_db import writing
+    from triphase.track_errors import BadInput
 
     read = [
         (path, history_runs.read(path, options.time, options.commit, options.label))
         for path in options.runs
     ]
-    with writing(options.db) as connection:
+    for path, run in read:
+        if all(point.median_s is None for point in run.points):
+            raise BadInput(f"{path}: expected a kernel with a time, found none among its rows")
+    with writing(options.db, make=True) as connection:
         added = history_store.add(connection, [run for _, run in read])
         found = history_store.changes_clear_at(connection, added.runs)
     new = set(added.runs)

@@ -52,15 +52,22 @@ def default_place() -> str:
 
 
 @contextmanager
-def writing(place: str) -> Iterator[Connection]:
-    """A transaction that is committed at the end, and leaves nothing where it fails."""
+def writing(place: str, *, make: bool = False) -> Iterator[Connection]:
+    """A transaction that is committed at the end, and leaves nothing where it fails.
+
+    make: whether to make a history where there is none, which is refused else.
+    """
     url = _url(place)
+    if not make:
+        _refuse_missing(url)
     if url.get_backend_name() == "sqlite":
         _make_folder(Path(url.database))
     with _clear_errors(url), _engine(url, "BEGIN IMMEDIATE").begin() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text(f"SELECT pg_advisory_xact_lock({WRITERS_LOCK})"))
         if not _is_ours(connection, url):
+            if not make:
+                raise _empty(url)
             METADATA.create_all(connection)
             connection.execute(mark.insert().values(version=VERSION))
         yield connection
@@ -70,14 +77,22 @@ def writing(place: str) -> Iterator[Connection]:
 def reading(place: str) -> Iterator[Connection]:
     """A transaction that sees one state and changes nothing."""
     url = _url(place)
-    if url.get_backend_name() == "sqlite" and not Path(url.database).exists():
-        raise BadInput(f"{url.database}: expected a history, found no file: 'add' makes one")
+    _refuse_missing(url)
     with _clear_errors(url), _engine(url, "BEGIN").connect() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
         if not _is_ours(connection, url):
-            raise BadInput(f"{_name(url)}: expected a history, found it empty: 'add' fills it")
+            raise _empty(url)
         yield connection
+
+
+def _refuse_missing(url: URL) -> None:
+    if url.get_backend_name() == "sqlite" and not Path(url.database).exists():
+        raise BadInput(f"{url.database}: expected a history, found no file: 'add' makes one")
+
+
+def _empty(url: URL) -> BadInput:
+    return BadInput(f"{_name(url)}: expected a history, found it empty: 'add' fills it")
 
 
 def _url(place: str) -> URL:

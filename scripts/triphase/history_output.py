@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from triphase.history_db import default_place
+from triphase.prose import printable
 
 FORMATS = ("table", "json", "csv")
 UNITS = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
@@ -93,4 +94,4 @@ def _cell(column: str, value: Any) -> str:
         return f"{value:+.1f} %"
     if column in ("time", "first", "last", "clear_since"):
         return value[:16].replace("T", " ")
-    return value[:12] if "commit" in column else str(value)
+    return printable(value[:12] if "commit" in column else str(value))

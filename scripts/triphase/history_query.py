@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, and_, func, or_, select
 
 from triphase.history_runs import iso_time
 from triphase.history_tables import STANDS, among, changes, environments, points, runs, series
@@ -189,6 +189,24 @@ def changes_of(connection: Connection, chosen: Select | None) -> list[Row]:
 
 def percent(ratio: float) -> float:
     return 100 * (ratio - 1)
+
+
+def runs_of(
+    connection: Connection,
+    ids: Iterable[int] = (),
+    time: int | None = None,
+    label: str | None = None,
+) -> list[Any]:
+    """The runs (id, time, label) with one of the ids, or of that time and label; by time.
+
+    Where both are given, time and label must both fit.
+    """
+    wanted = [among(runs.c.id, ids)]
+    given = [c == v for c, v in ((runs.c.time, time), (runs.c.label, label)) if v is not None]
+    if given:
+        wanted.append(and_(*given))
+    statement = select(runs.c.id, runs.c.time, runs.c.label).where(or_(*wanted))
+    return list(connection.execute(statement.order_by(runs.c.time, runs.c.id)))
 
 
 def newest_run(connection: Connection) -> int | None:

@@ -63,8 +63,7 @@ class HistoryRun:
 
     @property
     def id(self) -> int:
-        """The first 63 bits of the hash: the same wherever, and whenever, the file is added."""
-        return int(self.content_hash[:16], 16) >> 1
+        return _id(self.content_hash)
 
 
 def read(path: Path, time: str | None, commit: str | None, label: str | None) -> HistoryRun:
@@ -76,13 +75,30 @@ def read(path: Path, time: str | None, commit: str | None, label: str | None) ->
     if when is None:
         raise BadInput(f"{path}: context.date: expected a time, found nothing: give --time")
     return HistoryRun(
-        hashlib.sha256(path.read_bytes()).hexdigest(),
+        _hash(path),
         environment_of(run.context),
         microseconds(str(when), "--time" if time else f"{path}: context.date"),
         commit or _text(ours.get("commit")) or _text(run.context.get("commit")),
         label or _text(ours.get("label")) or _text(run.context.get("label")),
         [point_of(row) for row in run.rows],
     )
+
+
+def id_of(path: Path) -> int:
+    """The id of the run that a file is or would be; BadInput where it cannot be read."""
+    try:
+        return _id(_hash(path))
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}") from error
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _id(content_hash: str) -> int:
+    """The first 63 bits of the hash: the same wherever, and whenever, the file is added."""
+    return int(content_hash[:16], 16) >> 1
 
 
 def environment_of(context: dict[str, Any]) -> Environment:

@@ -70,7 +70,7 @@ def asked(place: str, words: list[str], chosen: list[str]) -> None:
 
 def add(place: str, path: Path) -> None:
     run = read(path, None, None, None)
-    with writing(place) as connection:
+    with writing(place, make=True) as connection:
         history_store.add(connection, [run])
 
 
@@ -115,7 +115,7 @@ def fill(place: str, kernels: int, runs: int, generator: np.random.Generator) ->
     """A history of noise, written at once; each tenth kernel has a change."""
     environment = environment_of(CONTEXT)
     table = history_tables
-    with writing(place) as connection:
+    with writing(place, make=True) as connection:
         connection.execute(
             insert(table.environments).values(
                 id=1,

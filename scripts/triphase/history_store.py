@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Adds runs to a history, and keeps its change points up to date.
+"""Adds runs to a history, takes them out, and keeps its change points up to date.
 
     add(connection, runs) -> which of them, and which of their environments, are new
+    remove(connection, ids)
 
 What is stored depends on which runs were added and not on their order: change points are those that
 reading all runs in order of time gives. Reading a series goes on where it left off; a run that is
@@ -16,7 +17,7 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select
+from sqlalchemy import Connection, Select, bindparam, delete, exists, func, insert, select
 
 from triphase import history_detect as detect
 from triphase import history_tables as db
@@ -58,6 +59,32 @@ def add(connection: Connection, runs: Sequence[HistoryRun]) -> Added:
         touched = {series[point.name, point.unit] for run in group for point in run.points}
         detect_from(connection, environment_id, min(run.time for run in group), touched)
     return Added(set(new), unknown)
+
+
+def remove(connection: Connection, ids: set[int]) -> None:
+    """Takes these runs out, with series and environments that have no others.
+
+    What is left is what adding the others alone would have given.
+    """
+    points, series, runs = db.points, db.series, db.runs
+    firsts = connection.execute(
+        select(runs.c.environment_id, func.min(runs.c.time))
+        .where(db.among(runs.c.id, ids))
+        .group_by(runs.c.environment_id)
+    ).all()
+    of_them = db.among(points.c.run_id, ids)
+    touched = set(connection.scalars(select(points.c.series_id).where(of_them).distinct()))
+    connection.execute(delete(db.samples).where(db.among(db.samples.c.run_id, ids)))
+    connection.execute(delete(points).where(of_them))
+    for environment_id, first in firsts:
+        detect_from(connection, environment_id, first, touched)
+    connection.execute(delete(runs).where(db.among(runs.c.id, ids)))
+    empty = ~exists().where(points.c.series_id == series.c.id)
+    connection.execute(delete(series).where(db.among(series.c.id, touched), empty))
+    table = db.environments
+    unused = ~exists().where(runs.c.environment_id == table.c.id)
+    touched_environments = db.among(table.c.id, [id_ for id_, _ in firsts])
+    connection.execute(delete(table).where(touched_environments, unused))
 
 
 def changes_clear_at(connection: Connection, run_ids: set[int]) -> list[tuple[str, float]]:

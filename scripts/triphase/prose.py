@@ -25,3 +25,8 @@ def plain(value: float) -> str:
 
 def percent(share: float, decimals: int = 0) -> str:
     return f"{100 * share:z.{decimals}f} %"
+
+
+def printable(text: str) -> str:
+    """The text in one line, with what would move or colour a terminal's cursor written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -4,10 +4,14 @@ command ends."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
+
+from triphase.prose import printable
 
 
 class Stopped(BaseException):
@@ -38,17 +42,38 @@ def run_command(
     """
     stop_on_signals()
     try:
-        return main()
+        return _until_read(main)
     except refusals as refusal:
-        print(f"{name}: {refusal}", file=sys.stderr)
+        print(f"{name}: {printable(str(refusal))}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"{name}: {error.filename or written}: {error.strerror}", file=sys.stderr)
+        place = printable(str(error.filename or written))
+        print(f"{name}: {place}: {error.strerror}", file=sys.stderr)
         return 2
     except Stopped as stopped:
         if kept:
             print(f"{name}: interrupted; {kept}", file=sys.stderr)
         return stopped.code
+
+
+def _until_read(main: Callable[[], int]) -> int:
+    """Runs main and flushes what it printed; it is no error if its reader has read enough."""
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _print_nothing_more()
+        return 0
+    except OSError as error:
+        if error.filename is None:  # of standard output, or else Python tries it again at its end
+            _print_nothing_more()
+        raise
+    return code
+
+
+def _print_nothing_more() -> None:
+    with contextlib.suppress(OSError):  # standard output may be no file at all
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _stop(number: int, _: object) -> NoReturn:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 from typing import NoReturn
 
@@ -29,6 +28,7 @@ COMMANDS = {  # name: module, what it answers
     ),
     "trials": ("trials", "how often is ab right, in real runs on this machine?"),
     "add": ("history_add", "adds runs to the history, and finds what changed"),
+    "remove": ("history_remove", "takes runs out of the history again"),
     "history": ("history_show", "how has the speed of a kernel gone?"),
     "changes": ("history_changes", "when did a kernel's speed change, at which commit, how far?"),
     "recalibrate": ("history_recalibrate", "sets the limit of changes by a history's own noise"),
@@ -85,15 +85,7 @@ def split(words: list[str]) -> tuple[list[str], list[str]]:
 
 def run_main(argv: list[str] | None = None) -> int:
     """`main`, with every refusal as one line."""
-
-    def until_read() -> int:
-        try:
-            return main(argv)
-        except BrokenPipeError:  # whoever read our output has read enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-
-    return run_command("track", until_read, (BadInput,), "output")
+    return run_command("track", lambda: main(argv), (BadInput,), "output")
 
 
 if __name__ == "__main__":

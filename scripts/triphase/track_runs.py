@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from triphase import track_foreign
+from triphase.prose import printable
 from triphase.track_errors import BadInput
 from triphase.track_rows import RAN, KernelRow, Run, bad_time, merge
 
 SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
 STATUSES = ("ok", "unverified", "skipped", "failed")
 AGGREGATE = re.compile(r"_(mean|median|stddev|cv|min|max|BigO|RMS)$")
+SCHEMA = 1  # of our own files, the newest that is understood
 MOST = int(sys.float_info.max)
 FORMATS = "Google Benchmark's JSON, NVBench's JSON or benchdnn's CSV"
 TYPES = {str: "text", float: "a number", dict: "an object", list: "an array"}
@@ -41,6 +43,9 @@ def read_run(path: Path) -> Run:
     run = _read_json(path, text) if text.lstrip()[0] in "{[" else track_foreign.csv_run(path, text)
     if not run.rows:
         raise BadInput(f"{path}: expected kernels, found none")
+    for row in run.rows:
+        if not row.name.isprintable():
+            raise BadInput(f"{path}: expected names of printable characters, found {row.name!r}")
     return run
 
 
@@ -64,6 +69,13 @@ def _read_json(path: Path, text: str) -> Run:
     context = document.get("context", {})
     if not isinstance(context, dict):
         raise BadInput(f"{path}: context: expected an object, found {_found(context)}")
+    ours = context.get("triphase")
+    schema = ours.get("schema") if isinstance(ours, dict) else None
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise BadInput(
+            f"{path}: context.triphase.schema: expected {SCHEMA}, found {schema}: use the triphase "
+            "that wrote it, or a newer one"
+        )
     return Run(context, _google_rows(path, benchmarks))
 
 
@@ -150,7 +162,7 @@ def _status(where: str, row: dict[str, Any]) -> tuple[str, str | None]:
     if "fused_into" in row and "median_s" not in row:
         return "skipped", f"computed within {row['fused_into']}"
     reason = row.get("reason") or row.get("error_message")
-    return status, str(reason) if reason else None
+    return status, printable(str(reason)) if reason else None
 
 
 def _entry(where: str, row: dict[str, Any], key: str, kind: type) -> Any:

@@ -66,6 +66,84 @@ def test_one_file_named_twice_is_added_once(place, files, capsys):
     ]
 
 
+def test_runs_are_removed_by_file_time_or_label(filled, files, capsys):
+    def left() -> list[str]:
+        _, out, _ = run(capsys, "history", "--kernel", "net/a", "--format", "json")
+        return [row["time"][8:10] for row in json.loads(out)]
+
+    code, out, _ = run(capsys, "remove", files[0], files[1], files[0])
+    told = "removed: the run of 2026-01-01T00:00:00Z\nremoved: the run of 2026-01-02T00:00:00Z\n"
+    assert (code, out) == (0, told)
+    assert left()[0] == "03"
+    code, out, _ = run(capsys, "remove", "--time", "2026-01-03T00:00Z")
+    assert (code, out) == (0, "removed: the run of 2026-01-03T00:00:00Z\n")
+    run(capsys, "add", files[0], "--label", "busy")
+    assert left()[:2] == ["01", "04"]
+    code, out, _ = run(capsys, "remove", "--label", "busy")
+    assert (code, out) == (0, "removed: the run of 2026-01-01T00:00:00Z, busy\n")
+    assert left()[0] == "04"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "expected results files, --time or --label, found none of them"),
+        (["--label", "busy"], "--label busy: expected a run of the history, found none"),
+        (["--time", "2020-01-01"], "--time 2020-01-01: expected a run of the history, found none"),
+        (["--time", "soon"], "--time: expected a time"),
+        (["missing.json"], "missing.json: No such file"),
+    ],
+)
+def test_what_is_not_there_is_not_removed(filled, capsys, words, said):
+    code, out, err = run(capsys, "remove", *words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert said in err
+
+
+def test_where_one_run_is_not_there_none_is_removed(filled, files, tmp_path, capsys):
+    (tmp_path / "other").mkdir()
+    other = histories.write(tmp_path / "other", 77, {"net/a": 1.0})
+    code, out, err = run(capsys, "remove", files[0], other)
+    assert (code, out) == (2, "")
+    assert f"{other}: expected a run of the history, found none of its content" in err
+    _, out, _ = run(capsys, "history", "--kernel", "net/a", "--format", "json")
+    assert len(json.loads(out)) == len(files)
+
+
+@pytest.mark.parametrize("command", [["recalibrate"], ["remove", "--label", "busy"]])
+def test_what_changes_a_history_makes_none(place, capsys, command):
+    code, out, err = run(capsys, *command)
+    assert (code, out) == (2, "")
+    assert "expected a history, found no file: 'add' makes one" in err
+    assert not place.parent.exists()
+
+
+def test_a_run_without_any_time_is_refused(place, tmp_path, capsys):
+    path = histories.write(tmp_path, 0, {"net/a": None})
+    code, _, err = run(capsys, "add", path)
+    assert (code, place.exists()) == (2, False)
+    assert f"{path}: expected a kernel with a time, found none among its rows" in err
+
+
+def test_a_file_of_a_newer_schema_is_refused(place, tmp_path, capsys):
+    path = histories.write(tmp_path, 0, {"net/a": 1.0}, triphase={"schema": 99})
+    code, _, err = run(capsys, "add", path)
+    assert (code, place.exists()) == (2, False)
+    assert "context.triphase.schema: expected 1, found 99" in err
+
+
+def test_nothing_that_moves_a_terminals_cursor_is_printed(place, tmp_path, capsys):
+    path = histories.write(tmp_path, 0, {"net/\x1b[2Ja": 1.0})
+    code, _, err = run(capsys, "add", path)
+    assert (code, err.count("\n"), "\x1b" in err) == (2, 1, False)
+    assert "expected names of printable characters" in err
+    path = histories.write(tmp_path, 0, {"net/a": 1.0}, label="x\x1b]0;y\x07")
+    run(capsys, "add", path)
+    _, out, _ = run(capsys, "history", "--kernel", "net/a")
+    assert "x\\x1b]0;y\\x07" in out
+    assert "\x1b" not in out
+
+
 def test_commit_label_and_time_can_be_given(place, files, capsys):
     run(
         capsys, "add", files[0], "--commit", "abc", "--label", "main", "--time", "2025-05-06T07:08Z"

@@ -57,7 +57,7 @@ def dump(place) -> tuple[list, list]:
 
 
 def add(place, *runs) -> history_store.Added:
-    with writing(str(place)) as connection:
+    with writing(str(place), make=True) as connection:
         return history_store.add(connection, runs)
 
 
@@ -136,6 +136,41 @@ def test_runs_added_in_any_order_and_any_groups_give_the_same_history(
     for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), RUNS], strict=True):
         add(folder / "parts.db", *shuffled[start:end])
     assert dump(folder / "parts.db") == dump(folder / "whole.db")
+
+
+@settings(max_examples=20)
+@given(gone=st.sets(st.integers(0, RUNS - 1), min_size=1, max_size=RUNS - 1))
+def test_what_is_left_of_removed_runs_is_what_the_others_alone_give(
+    tmp_path_factory, thirty_runs, gone
+):
+    folder = tmp_path_factory.mktemp("removed")
+    add(folder / "all.db", *thirty_runs)
+    with writing(str(folder / "all.db")) as connection:
+        history_store.remove(connection, {thirty_runs[i].id for i in gone})
+    add(folder / "others.db", *(run for i, run in enumerate(thirty_runs) if i not in gone))
+    assert dump(folder / "all.db") == dump(folder / "others.db")
+
+
+def test_removing_leaves_other_environments_and_no_empty_ones(tmp_path):
+    place = tmp_path / "h.db"
+    mine = [parsed(tmp_path, d, {"k": s}) for d, s in enumerate(histories.step(40, 20))]
+    theirs = [
+        parsed(tmp_path, d + 1, {"k": s}, host_name="theirs")
+        for d, s in enumerate(histories.step(40, 20))
+    ]
+    add(place, *mine, *theirs)
+    assert len(dump(place)[1]) == 2
+    with writing(str(place)) as connection:
+        history_store.remove(connection, {run.id for run in mine})
+        for table, rows in (("environments", 1), ("series", 1), ("runs", 40), ("samples", 40)):
+            count = f"SELECT count(*) FROM {table}"
+            assert connection.exec_driver_sql(count).scalar() == rows, table
+    add(tmp_path / "theirs.db", *theirs)
+    assert dump(place) == dump(tmp_path / "theirs.db")
+    with writing(str(place)) as connection:
+        history_store.remove(connection, {run.id for run in theirs})
+    assert dump(place) == ([], [])
+    assert add(place, mine[0]).environments == [mine[0].environment]
 
 
 def test_adding_run_by_run_over_several_levels_gives_what_adding_all_gives(tmp_path):
