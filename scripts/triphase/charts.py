@@ -198,6 +198,8 @@ def main(name: str, build: Build, about: str | None, argv: list[str] | None = No
     formats = tuple(options.format.split(","))
     if unknown := set(formats) - set(FORMATS):
         parser.error(f"--format: {', '.join(sorted(unknown))} is none of {', '.join(FORMATS)}")
+    if options.out.exists() and not options.out.is_dir():
+        parser.error(f"--out: expected a folder, found a file: {options.out}")
     for line in draw(name, build, load(options.steps), options.out, formats):
         print(line)
     return 0

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import json
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,9 @@ from typing import Any, NamedTuple, NoReturn
 
 import jsonschema
 import polars as pl
+
+from triphase.prose import printable
+from triphase.stopping import run_command
 
 SCHEMA_PATH = Path(__file__).resolve().parents[2] / "results" / "schema.json"
 SCHEMA_VERSION = 1
@@ -231,6 +233,13 @@ def load(path: Path) -> Records:
         raise BadRecords(f"{path}: {complaint}")
     if not data["benchmarks"]:
         raise BadRecords(f"{path}: holds no rows")
+    for row in data["benchmarks"]:
+        if not row["name"].isprintable():
+            raise BadRecords(
+                f"{path}: expected names of printable characters, found {row['name']!r}"
+            )
+    if twice := _first_twice(data["benchmarks"]):
+        raise BadRecords(f"{path}: expected each row once, found twice: {printable(twice)}")
     if any("op" in row for row in data["benchmarks"]):
         raise BadRecords(f"{path}: holds kernels alone, of triphase_kernels; expected whole steps")
     return build(data)
@@ -240,6 +249,17 @@ def build(data: dict[str, Any]) -> Records:
     """Records of a checked document."""
     frame = pl.DataFrame([_flat(row) for row in data["benchmarks"]], schema=_FRAME_SCHEMA)
     return Records(data["context"], _merge_repetitions(frame))
+
+
+def _first_twice(rows: list[dict[str, Any]]) -> str | None:
+    """The name of a row that stands twice in the same repetition; None if there is none."""
+    seen = set()
+    for row in rows:
+        key = (row["name"], row.get("repetition_index", 0))
+        if key in seen:
+            return row["name"]
+        seen.add(key)
+    return None
 
 
 def _read_json(path: Path) -> Any:
@@ -297,9 +317,4 @@ def _merge_repetitions(frame: pl.DataFrame) -> pl.DataFrame:
 
 def run_main(main: Callable[[], int]) -> NoReturn:
     """Runs a command's main: bad input is one line on stderr and exit code 2."""
-    try:
-        code = main()
-    except BadRecords as error:
-        print(f"triphase: {error}", file=sys.stderr)
-        code = 2
-    raise SystemExit(code)
+    raise SystemExit(run_command("triphase", main, (BadRecords,), "standard output"))

@@ -19,6 +19,9 @@ from triphase.records import BadRecords, Records, load, run_main
 
 def write(records: Records, folder: Path) -> tuple[list[findings.Finding], list[Path | str]]:
     """The findings, and the files that were written (or why one was not)."""
+    for name in ("findings.json", "findings.md"):  # before any is replaced
+        if (folder / name).is_dir():
+            raise BadRecords(f"{folder / name}: expected a file to replace, found a folder")
     found = findings.build(records)
     written: list[Path | str] = [
         write_atomic(folder / "findings.json", findings.to_json(found)),

@@ -42,8 +42,10 @@ void sync_folder(const std::string& path) {
 
 }  // namespace
 
-void write_atomically(const std::string& path, const std::string& text) {
+void write_atomically(const std::string& given, const std::string& text) {
   std::error_code error;
+  std::string path = given;  // of a link, what it leads to
+  if (fs::is_symlink(given, error) && fs::is_regular_file(given, error)) path = fs::canonical(given, error).string();
   if (fs::exists(path, error) && !fs::is_regular_file(path, error)) {  // /dev/stdout and the like: nothing to rename
     const int file = open(path.c_str(), O_WRONLY);
     if (file < 0) fail(path, "opening");

@@ -361,6 +361,15 @@ def test_any_steps_json_can_be_drawn_by_name(write_steps, full, tmp_path, capsys
     assert "ratio_by_share.svg" in capsys.readouterr().out
 
 
+def test_a_file_in_the_folders_place_is_bad_usage(write_steps, full, tmp_path, capsys):
+    module = plot.PLOTS["ratio_by_share"]
+    path = write_steps(full)
+    with pytest.raises(SystemExit) as left:
+        charts.main(module.NAME, module.build, None, [str(path), "--out", str(path)])
+    assert left.value.code == 2
+    assert f"--out: expected a folder, found a file: {path}" in capsys.readouterr().err
+
+
 def test_an_unknown_format_is_bad_usage(write_steps, full, capsys):
     module = plot.PLOTS["ratio_by_share"]
     with pytest.raises(SystemExit) as left:

@@ -54,6 +54,19 @@ def test_a_newer_schema_is_refused_by_number_even_if_nothing_else_fits(write_ste
     assert "schema 2" in message
 
 
+def test_a_row_that_stands_twice_is_refused_and_its_repetitions_are_not(write_steps, full):
+    row = full["benchmarks"][0]
+    full["benchmarks"].append(row)
+    assert f"expected each row once, found twice: {row['name']}" in refusal(write_steps(full))
+    full["benchmarks"][-1] = row | {"repetition_index": 1}
+    load(write_steps(full))
+
+
+def test_a_name_that_moves_a_terminals_cursor_is_refused(write_steps, full):
+    full["benchmarks"][0]["name"] = "\x1b[2J" + full["benchmarks"][0]["name"]
+    assert "expected names of printable characters, found '\\x1b[2J" in refusal(write_steps(full))
+
+
 def test_nan_is_refused(write_steps, full):
     full["benchmarks"][0]["median_s"] = float("nan")
     assert "NaN" in refusal(write_steps(full))

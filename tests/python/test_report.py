@@ -6,13 +6,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
 import fake_steps
 from triphase import report
 from triphase.files import write_atomic
-from triphase.records import SCHEMA_PATH, explain_invalid, load
+from triphase.records import SCHEMA_PATH, BadRecords, explain_invalid, load
 
 WRAPPER = SCHEMA_PATH.parents[1] / "scripts" / "report"
 
@@ -77,7 +78,20 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path, monkeyp
 def test_a_write_replaces_the_file_whole(tmp_path):
     path = write_atomic(tmp_path / "new folder" / "a.txt", "a long text")
     assert write_atomic(path, b"short").read_bytes() == b"short"
-    assert path.stat().st_mode & 0o777 == 0o644
+    mask = os.umask(0)
+    os.umask(mask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_a_write_keeps_permissions_and_follows_a_link(tmp_path):
+    path = write_atomic(tmp_path / "a.txt", "old")
+    path.chmod(0o600)
+    link = tmp_path / "link"
+    link.symlink_to("a.txt")
+    assert write_atomic(link, "new") == link
+    assert link.is_symlink()
+    assert path.read_text() == "new"
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_what_is_no_file_is_written_into_and_stays(tmp_path):
@@ -90,6 +104,35 @@ def test_what_is_no_file_is_written_into_and_stays(tmp_path):
     assert pipe.is_fifo()
     with pytest.raises(IsADirectoryError, match=f"'{tmp_path}'"):
         write_atomic(tmp_path, "content")
+
+
+def test_nothing_is_replaced_where_something_cannot_be(write_steps, full, monkeypatch):
+    folder = write_steps(full).parent
+    (folder / "findings.json").write_text("old")
+    (folder / "findings.md").mkdir()
+    with pytest.raises(BadRecords, match=r"findings\.md: expected a file to replace"):
+        run(folder, monkeypatch)
+    assert (folder / "findings.json").read_text() == "old"
+
+
+def test_a_reader_that_has_read_enough_is_no_error(write_steps, full):
+    command = f"{WRAPPER} {write_steps(full).parent} | head -n 1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
+
+
+def test_a_full_disk_below_standard_output_is_told_and_the_files_are_whole(write_steps, full):
+    folder = write_steps(full).parent
+    with Path("/dev/full").open("w") as disk:
+        done = subprocess.run(
+            [WRAPPER, folder], stdout=disk, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr == "triphase: standard output: No space left on device\n"
+    assert (folder / "findings.md").is_file()
+    assert (folder / f"{list(report.PLOTS)[-1]}.html").is_file()
 
 
 def test_the_wrapper_exits_2_with_one_line_on_bad_input(tmp_path):

@@ -219,13 +219,14 @@ TEST_F(WriteAtomically, a_full_device_throws_with_the_systems_reason) {
 
 TEST_F(WriteAtomically, a_device_is_written_to_as_it_is) { EXPECT_NO_THROW(write_atomically("/dev/null", "text")); }
 
-TEST_F(WriteAtomically, a_link_in_its_place_is_replaced_and_what_it_points_to_stays) {
+TEST_F(WriteAtomically, of_a_link_what_it_leads_to_is_replaced) {
   const fs::path target = folder_ / "target.json";
   write_atomically(target, "old");
   fs::create_symlink(target, output_);
   write_atomically(output_, "new");
   EXPECT_EQ(content(output_), "new");
-  EXPECT_EQ(content(target), "old");
+  EXPECT_EQ(content(target), "new");
+  EXPECT_TRUE(fs::is_symlink(output_));
 }
 
 }  // namespace
