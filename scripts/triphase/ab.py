@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from triphase import gate, gate_report
-from triphase.gate_calibration import Noise, find_noise
-from triphase.gate_pairs import write_record
+from triphase.gate_calibration import Noise, equal_pairs, find_noise
+from triphase.gate_pairs import read_record, write_record
 from triphase.gate_processes import Pairs
 from triphase.stopping import Stopped
 from triphase.track_arguments import (
@@ -53,6 +53,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     check_writable(options.out)
+    if options.noise is not None:
+        equal_pairs(
+            read_record(options.noise), options.noise
+        )  # refused before anything is measured
     progress = Progress()
     with tempfile.TemporaryDirectory(prefix="triphase-ab-") as scratch:
         pairs = Pairs(commands(options), Path(scratch), options.budget, say=progress)

@@ -75,6 +75,12 @@ def bound_shares(records: Records) -> dict[str, dict[str, float]]:
     }
 
 
+def above_ceiling(records: Records) -> tuple[int, float] | None:
+    """How many rows of layers ran above their ceiling, and by what factor at most; None if none."""
+    excess = records.rows.filter(pl.col("layer").is_not_null())["above_ceiling"].drop_nulls()
+    return (len(excess), excess.max()) if len(excess) else None
+
+
 def _within(phase: str, whole: str) -> bool:
     return phase in PHASES[:-1] if whole == "step" else phase == whole
 

@@ -32,6 +32,14 @@ RULE = (
     "inconclusive where it straddles an end; without an interval (fewer than 6 samples) the point "
     "decides. A departure is a finding, not a failure."
 )
+READING = (
+    "How to read a line: what *bounds* a phase (compute, a level of cache, memory, latency) sets "
+    "the least time that this machine's ceilings allow it; one that takes 17 times its arithmetic "
+    "takes 17 times as long as its FLOP alone would at the measured peak. *Bounds alone* is the "
+    "ratio of those least times, with nothing fitted; *the prediction* is calibrated on other "
+    "networks, and 90 % of the departure means that it goes nine tenths of the way from the ratio "
+    "in FLOP to the ratio in time."
+)
 FULL_WIDTH = 110  # of a terminal that has room for every column
 COLOURS = {"confirmed": "32", "departs": "33", "inconclusive": "36", NOT_MEASURED: "2"}
 
@@ -117,6 +125,12 @@ def time_text(finding: Finding) -> str:
     return f"{finding['time']:.2f} [{low:.2f}, {high:.2f}]"
 
 
+def band_text(finding: Finding) -> str:
+    """What counts as agreement, both ends included."""
+    low, high = finding["band"]
+    return f"from {low:g}" if high is None else f"{low:g} to {high:g}"
+
+
 def markdown(findings: list[Finding], records: Records) -> str:
     """findings.md: numbers and verdicts, then a sentence for each, then what did not run."""
     context = records.context
@@ -133,15 +147,18 @@ def markdown(findings: list[Finding], records: Records) -> str:
             "",
             f"## {setting}",
             "",
-            "| claim | claimed | FLOP | executed | bytes | time [95 %] | verdict |",
-            "|---|--:|--:|--:|--:|--:|---|",
+            "| claim | claimed | band | FLOP | executed | bytes | time [95 %] | verdict |",
+            "|---|--:|--:|--:|--:|--:|--:|---|",
         ]
         lines += [
-            f"| {f['claim']} | {f['claimed']} | {number(f['flop'])} | {number(f['flop_executed'])} "
-            f"| {number(f['bytes'])} | {time_text(f)} | {f['verdict']} |"
+            f"| {f['claim']} | {f['claimed']} | {band_text(f)} | {number(f['flop'])} "
+            f"| {number(f['flop_executed'])} | {number(f['bytes'])} | {time_text(f)} "
+            f"| {f['verdict']} |"
             for f in some
         ]
         lines += ["", "### Why", ""]
+        if any("its arithmetic" in f["explanation"] for f in some):
+            lines += [READING, ""]
         lines += [f"- **{f['claim']}** ({f['unit']}). {f['explanation']}" for f in some]
         lines += expectations_section(parts[setting])
     if missing := not_run(records):
@@ -158,9 +175,14 @@ def expectations_section(records: Records) -> list[str]:
     fit = records.known_machine(records.settings[0]).get("calibration")
     text = (
         "Error is |predicted / measured − 1| of whole networks. Bounds have their share of a "
-        "phase's measured time, layer by layer, every case counting alike. A phase's arithmetic, "
-        "above, is its nominal FLOP at the measured peak."
+        "phase's measured time, layer by layer, every case counting alike."
     )
+    if above := expectations.above_ceiling(records):
+        rows, most = above
+        text += (
+            f" {rows} phases of layers ran above their ceiling, by up to {percent(most - 1)}: the "
+            "machine was faster at the time than is known, or their bytes came from nearer."
+        )
     if fit:
         text += (
             f" The prediction was fitted to {fit['rows']} rows of {fit['cases']} cases made for it "

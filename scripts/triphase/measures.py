@@ -370,8 +370,14 @@ def farthest(measured: list[Measured], middle: float) -> Measured:
         return max(known, key=lambda m: abs(getattr(m, key) - middle), default=None)
 
     flop, executed, moved, time = map(worst, ("flop", "flop_executed", "bytes", "time"))
-    why = f"farthest from {middle:g}:1 in FLOP is {flop.case if flop else 'none'}"
-    why += f", in time {time.case}, where {time.why}" if time else ""
+    ways = (("FLOP", flop), ("executed operations", executed), ("bytes", moved), ("time", time))
+    cases: dict[str, list[str]] = {}
+    for way, one in ways:
+        if one is not None:
+            cases.setdefault(one.case, []).append(way)
+    which = (f"{case} in {', '.join(found)}" for case, found in cases.items())
+    why = f"farthest from {middle:g}:1 is {', '.join(which)}"
+    why += f"; at {time.case} {time.why}" if time else ""
     return Measured(
         case=f"{len(measured)} case{'s' * (len(measured) != 1)}",
         flop=flop and flop.flop,

@@ -35,8 +35,8 @@ _TEXT = ["name", "model", "model_name", "layer", "layer_kind", "phase", "dtype",
 _WHOLE = ["batch", "threads", "depth"]
 _NUMBERS = ["median_s", "flop", "flop_executed", "traffic_bytes",
             "traffic_bytes_planned", "roofline_s", "predicted_s", "peak_flop_per_s",
-            "ratio_flop", "ratio_flop_with_update", "ratio_time", "ratio_time_with_update",
-            "first_layer_share", "parameter_count"]
+            "above_ceiling", "ratio_flop", "ratio_flop_with_update", "ratio_time",
+            "ratio_time_with_update", "first_layer_share", "parameter_count"]
 _SPEEDS = ["arithmetic", "cache", "memory"]  # what machine_speed holds
 _LOWS = ["ratio_time_ci95_low", "ratio_time_with_update_ci95_low"]
 _HIGHS = [low.replace("low", "high") for low in _LOWS]

@@ -2,7 +2,7 @@
 """Stands in for programs with Google Benchmark's flags: small scripts with made-up times.
 
 `install(folder, name, **traits)` writes one. Times do not depend on the machine: each process draws
-them from a generator that is seeded by the number of processes that were started before.
+them from a generator that is seeded by the name and the number of processes started before.
 
     kernels    names and seconds                 slower    factor by kernel
     noise      standard deviation of logarithms  fails     exit code, with a line on stderr
@@ -68,7 +68,7 @@ def main(me: str, *arguments: str) -> int:
     if "fails" in traits and number >= traits.get("fails_at", 0):
         print("warming up\nno such device", file=sys.stderr)
         return traits["fails"]
-    text = json.dumps(document(traits, pattern, f"{me}/{number}"))
+    text = json.dumps(document(traits, pattern, f"{Path(me).name}/{number}"))
     if traits.get("truncated"):
         text = text[: len(text) // 2]
     Path(flags["benchmark_out"]).write_text(text)

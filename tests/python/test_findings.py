@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import fake_steps
 from fake_steps import DATA, FORWARD, UPDATE, WEIGHTS, case_rows, document, expected, skipped_rows
-from triphase import findings
+from triphase import findings, measures
 from triphase.claims import CLAIMS
-from triphase.measures import NotMeasured, at_depth, paired, per_parameter, ratio
+from triphase.measures import Measured, NotMeasured, at_depth, paired, per_parameter, ratio
 from triphase.prose import percent, plain, si
 from triphase.records import build, explain_invalid
 
@@ -175,6 +175,34 @@ def test_the_markdown_tells_the_errors_and_bounds_by_phase():
     assert "| forward | 2 | 0 % | 0 % | memory 100 % |" in section
     assert "| backward_data | 2 | 10 % | 10 % | memory 100 % |" in section
     assert "| update | 2 | 50 % | 50 % | memory 100 % |" in section
+
+
+def test_the_markdown_tells_bands_and_how_to_read_a_reason(full_records, full_findings):
+    text = findings.markdown(list(full_findings.values()), full_records)
+    assert "| Ratios with SGD lie between 1:1 and 3:1 | 1:1 to 3:1 | 0.9 to 3.3 |" in text
+    assert "| With Adam the ratio may exceed 3:1 in niche settings | > 3:1 | from 3.3 |" in text
+    assert findings.READING in text
+
+
+def test_phases_above_their_ceiling_are_counted(full):
+    layers = [row for row in full["benchmarks"] if "layer" in row and row.get("median_s")]
+    told = "ran above their ceiling"
+    assert told not in findings.markdown([], build(full))
+    for row, excess in zip(layers[:3], (1.25, 1.5, 1.125), strict=True):
+        row["above_ceiling"] = excess
+    text = "\n".join(findings.expectations_section(build(full)))
+    assert f"3 phases of layers {told}, by up to 50 %" in text
+
+
+def test_of_several_cases_each_way_of_counting_names_its_own():
+    here = {"flop_executed": None, "why": "it waits"}
+    cases = [
+        Measured("A", flop=3.0, bytes=2.5, time=2.0, **here),
+        Measured("B", flop=2.0, bytes=5.0, time=1.0, **here),
+    ]
+    found = measures.farthest(cases, 2)
+    assert (found.flop, found.flop_executed, found.bytes, found.time) == (3, None, 5, 1)
+    assert found.why == "farthest from 2:1 is A in FLOP, B in bytes, time; at B it waits"
 
 
 def test_flop_of_the_passes_grow_with_the_batch_and_those_of_the_update_do_not(full_findings):

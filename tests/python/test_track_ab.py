@@ -89,6 +89,13 @@ def test_a_slower_kernel_is_named_and_exits_1(ab):
     assert 0.02 < row["smallest_visible"] < 0.03
 
 
+def test_noise_that_cannot_be_read_is_refused_before_anything_is_measured(ab, tmp_path):
+    code, _, err, document = ab(None, None, f"--noise={tmp_path}/none.json")
+    assert (code, document) == (2, {})
+    assert f"{tmp_path}/none.json: No such file" in err
+    assert not (tmp_path / "base.calls").exists()
+
+
 def test_a_faster_kernel_exits_0(ab):
     code, _, _, document = ab({"slower": {SLOWED: 1.1}})
     assert code == 0
