@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <regex>
 #include <sstream>
 
@@ -31,6 +32,10 @@ void take_benchmark_flags(std::vector<std::string>& arguments, BenchFlags& flags
       for (std::string item; std::getline(list, item, ',');) {
         if (item.find('=') == std::string::npos || item.starts_with('=')) {
           throw InputError("--benchmark_context", "key=value[,key=value...]", "'" + item + "'");
+        }
+        const std::string key = item.substr(0, item.find('='));
+        for (const std::string& other : flags.context) {
+          if (other.starts_with(key + "=")) throw InputError("--benchmark_context", "each key once", key + " twice");
         }
         flags.context.push_back(item);
       }
@@ -81,11 +86,11 @@ void add_bench_flags(CLI::App& app, BenchFlags& flags, const std::string& item) 
           ->delimiter(',')
           ->capture_default_str();
   app.final_callback([&what, of_models = std::array{batch, dtype, optimizer}] {
-    if (what.suite.empty() || !what.models.empty()) return;
+    if (!what.models.empty()) return;
     for (const CLI::Option* option : of_models) {
       if (option->count() > 0) {
         throw InputError(option->get_name(), "--model beside it (a suite's cases have their own)",
-                         "--suite=" + what.suite);
+                         what.suite.empty() ? "none" : "--suite=" + what.suite);
       }
     }
   });
@@ -98,9 +103,7 @@ void add_bench_flags(CLI::App& app, BenchFlags& flags, const std::string& item) 
       ->capture_default_str();
   app.add_option("--max_memory", flags.max_memory,
                  "Skip each " + item + " that needs more, such as 8GiB; by default nine tenths of what is available");
-  app.add_option("--seed", flags.seed, "Seed of data and parameters")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+  app.add_option("--seed", flags.seed, "Seed of data and parameters")->check(whole_number())->capture_default_str();
   app.add_flag("--dry_run", flags.dry_run,
                "List each " + item + " with its memory and a guess of the time; measure nothing");
   app.add_flag("--resume", flags.resume, "Go on with the run whose journal lies beside --benchmark_out");
@@ -110,6 +113,19 @@ void add_bench_flags(CLI::App& app, BenchFlags& flags, const std::string& item) 
              "--benchmark_context=KEY=VALUE,\n"
              "--benchmark_format=console|json, --benchmark_enable_random_interleaving.\n"
              "Exit codes: 0 done, 1 a row failed, 2 bad input or nothing can run, 130 or 143 interrupted.");
+}
+
+CLI::Validator whole_number() {
+  const std::string name = "a whole number from 0 to 18446744073709551615";
+  return CLI::Validator(
+      [name](const std::string& given) {
+        uint64_t value = 0;
+        const char* end = given.data() + given.size();
+        const auto [stop, error] = std::from_chars(given.data(), end, value);
+        const bool fits = error == std::errc() && stop == end;
+        return fits ? std::string() : "expected " + name + ", found '" + given + "'";
+      },
+      name);
 }
 
 CLI::Validator number_between(double least, double most) {
@@ -134,16 +150,6 @@ MeasureOptions measure_options(const BenchFlags& flags) {
   options.max_memory_bytes = memory_to_use(flags.max_memory);
   options.sampling.min_samples = 7;  // below 6 there is no interval, and one may correlate with the next
   return options;
-}
-
-std::string dry_run_summary(int runnable, size_t count, const std::string& items, double total_s,
-                            const std::map<std::string, int64_t>& may_use) {
-  std::string text = std::to_string(runnable) + " of " + std::to_string(count) + " " + items + " would run, in about " +
-                     duration(total_s) + " on an ordinary machine";
-  for (const auto& [backend, bytes] : may_use) {
-    text += "; memory that " + backend + " may use: " + si(static_cast<double>(bytes)) + "B";
-  }
-  return text + "\n";
 }
 
 std::vector<int> filtered(const std::vector<std::vector<std::string>>& names, std::string filter,

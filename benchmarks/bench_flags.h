@@ -41,15 +41,13 @@ BenchmarkFlags read_benchmark_flags(const std::vector<std::string>& arguments);
 // `item` is what is measured: case or kernel.
 void add_bench_flags(CLI::App& app, BenchFlags& flags, const std::string& item);
 
+// Of 64 bits; CLI11 takes the nearest for one that does not fit.
+CLI::Validator whole_number();
 // CLI::Range lets NaN pass.
 CLI::Validator number_between(double least, double most);
 
 // What the flags say of measuring; the rest of the options is for the caller to set.
 MeasureOptions measure_options(const BenchFlags& flags);
-
-// How a dry run ends; `may_use` has the bytes that each backend's plans may have.
-std::string dry_run_summary(int runnable, size_t count, const std::string& items, double total_s,
-                            const std::map<std::string, int64_t>& may_use);
 
 // The indices of the items that a filter keeps, as Google Benchmark reads it: a leading - excludes. An item goes by
 // several names, any of which may match.

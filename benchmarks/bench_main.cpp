@@ -19,6 +19,17 @@ class SilentReporter : public benchmark::BenchmarkReporter {
   void ReportRuns(const std::vector<Run>&) override {}
 };
 
+// Of Google Benchmark's flags those that say how it measures and prints, which it does not do here.
+void note_of_no_effect(const std::string& argument) {
+  for (const char* flag : {"min_time", "report_aggregates_only", "display_aggregates_only", "counters_tabular", "color",
+                           "perf_counters"}) {
+    const std::string name = std::string("--benchmark_") + flag;
+    if (argument == name || argument.starts_with(name + "=")) {
+      std::cerr << name << " is of no effect here; --help lists the flags that are\n";
+    }
+  }
+}
+
 }  // namespace
 
 int bench_main(int argc, char** argv, CLI::App& app, BenchFlags& flags,
@@ -32,6 +43,7 @@ int bench_main(int argc, char** argv, CLI::App& app, BenchFlags& flags,
     std::vector<std::string> own;
     for (std::string& argument : arguments) {
       if (argument.starts_with("--benchmark_")) {
+        note_of_no_effect(argument);
         for_benchmark.push_back(argument.data());
       } else {
         own.push_back(argument);

@@ -66,14 +66,22 @@ Json results_document(const std::string& executable, const BenchFlags& flags, co
 
 int conclude(const BenchFlags& flags, const Json& document, Journal& journal, ProgressLine& progress,
              const std::function<void()>& print_tables) {
-  if (!flags.out.empty()) write_atomically(flags.out, document.dump(1) + "\n");
   if (flags.format == "json") {
     std::cout << document.dump(1) << "\n";
   } else {
     print_tables();
-    if (!flags.out.empty()) std::cout << "\nresults: " << flags.out << "\n";
   }
-  std::cout.flush();
+  std::cout.flush();  // before the file, which may find no room
+  if (!flags.out.empty()) {
+    try {
+      write_atomically(flags.out, document.dump(1) + "\n");
+    } catch (const InputError& error) {
+      if (journal.path().empty()) throw;
+      throw InputError(error.what(), "what was measured is kept in " + journal.path() +
+                                         "; once the file can be written, --resume goes on from it");
+    }
+    if (flags.format != "json") std::cout << "\nresults: " << flags.out << std::endl;
+  }
   if (stop_signal() != 0) {
     if (!journal.path().empty()) progress.note("interrupted; what was measured is kept, --resume goes on from it");
     return 128 + stop_signal();

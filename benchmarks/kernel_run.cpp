@@ -5,6 +5,7 @@
 #include <iostream>
 
 #include "bin/signals.h"
+#include "dry_run.h"
 #include "report/ceilings_file.h"
 #include "report/environment.h"
 #include "report/format.h"
@@ -191,32 +192,14 @@ double KernelRun::run_item(int index) {
 }
 
 void KernelRun::dry_run() const {
-  Table table({"kernel", "used", "status", "memory"});
-  int runnable = 0;
-  std::map<std::string, int64_t> may_use;
+  DryRun run({"kernel", "used"}, "kernels", flags_);
+  const double expected_s = repetitions_ * (flags_.time_per_kernel_s + kSetupGuessS);
   for (const int i : selected_) {
     const KernelCase& item = kernels_[static_cast<size_t>(i)];
-    std::string status = item.cannot_run.empty() ? "runs" : "skipped: " + item.cannot_run;
-    int64_t needed = logical_memory(item.kernel->program).total;
-    if (item.cannot_run.empty()) {
-      auto made = make_backend(item.id.backend);
-      Backend& backend = *std::get<std::unique_ptr<Backend>>(made);
-      const int64_t most = memory_to_use(flags_.max_memory, backend, options_.max_memory_bytes);
-      may_use[item.id.backend] = most;
-      auto plan = backend.compile(item.kernel->program, {flags_.threads});
-      if (const auto* why = std::get_if<Unsupported>(&plan)) {
-        status = "skipped: " + why->reason;
-      } else {
-        const MemoryPlan memory = std::get<std::unique_ptr<Plan>>(plan)->memory_plan();
-        needed = memory.peak_bytes();
-        if (const auto shortage = memory_shortage(memory, most)) status = "skipped: " + *shortage;
-      }
-    }
-    runnable += status == "runs";
-    table.add({item.id.name(), std::to_string(item.used_by.size()), status, si(static_cast<double>(needed)) + "B"});
+    run.add({item.id.name(), std::to_string(item.used_by.size())}, item.kernel->program, item.id.backend,
+            item.cannot_run, expected_s);
   }
-  const double total_s = runnable * repetitions_ * (flags_.time_per_kernel_s + kSetupGuessS);
-  std::cout << table.text() << "\n" << dry_run_summary(runnable, selected_.size(), "kernels", total_s, may_use);
+  std::cout << run.text();
 }
 
 void KernelRun::print_table() const {

@@ -5,6 +5,7 @@
 #include <iostream>
 
 #include "bin/signals.h"
+#include "dry_run.h"
 #include "report/environment.h"
 #include "report/explain.h"
 #include "report/format.h"
@@ -131,39 +132,13 @@ Journal::Rows StepRun::rows_of(const Case& item, const Repetition& repetition, c
 }
 
 void StepRun::dry_run() const {
-  Table table({"case", "status", "memory", "time about"});
-  double total_s = 0;
-  int runnable = 0;
-  std::map<std::string, int64_t> may_use;
+  DryRun run({"case"}, "cases", flags_);
   for (const int i : selected_) {
     const Case& item = cases_[static_cast<size_t>(i)];
-    std::string status = item.cannot_run.empty() ? "runs" : "skipped: " + item.cannot_run;
-    int64_t needed = logical_memory(*item.program).total;
-    if (item.cannot_run.empty()) {
-      auto made = make_backend(item.id.backend);
-      Backend& backend = *std::get<std::unique_ptr<Backend>>(made);
-      const int64_t most = memory_to_use(flags_.max_memory, backend, options_.max_memory_bytes);
-      may_use[item.id.backend] = most;
-      auto shortage = memory_shortage(needed, most);
-      if (!shortage) {
-        auto plan = backend.compile(*item.program, {options_.threads});
-        if (const auto* why = std::get_if<Unsupported>(&plan)) {
-          status = "skipped: " + why->reason;
-        } else {
-          const MemoryPlan memory = std::get<std::unique_ptr<Plan>>(plan)->memory_plan();
-          needed = memory.peak_bytes();
-          shortage = memory_shortage(memory, most);
-        }
-      }
-      if (shortage) status = "skipped: " + *shortage;
-    }
-    const bool runs = status == "runs";
-    runnable += runs;
-    const double expected_s = runs ? item.expected_s * repetitions_ : 0;
-    total_s += expected_s;
-    table.add({item.id.name(), status, si(static_cast<double>(needed)) + "B", duration(expected_s)});
+    const std::string name = item.id.name();
+    run.add({name}, *item.program, item.id.backend, item.cannot_run, item.expected_s * repetitions_);
   }
-  std::cout << table.text() << "\n" << dry_run_summary(runnable, selected_.size(), "cases", total_s, may_use);
+  std::cout << run.text();
 }
 
 Json StepRun::document() const {

@@ -2,10 +2,12 @@
 #include "bin/cases.h"
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <regex>
 
 #include "backends/reference/reference.h"
+#include "bin/signals.h"
 #include "core/error.h"
 #include "model/files.h"
 #include "program/precision.h"
@@ -45,26 +47,34 @@ Precision precision_of(const std::string& dtype) {
   return *found;
 }
 
+// Does `body`, and says of wrong input where it stands, if its error does not.
+void in_file(const std::string& where, const std::function<void()>& body) {
+  try {
+    body();
+  } catch (const InputError& error) {
+    const std::string text = error.what();
+    throw where.empty() || text.starts_with(where) ? error : InputError(where, text);
+  }
+}
+
 std::vector<CaseSpec> specs_of(const Selection& selection) {
   std::vector<CaseSpec> specs;
   if (!selection.suite.empty()) {
     const std::string path = find_json(selection.suite, benchmarks_folder() + "/suites", "suite");
-    try {
-      specs = parse_suite(read_json(path));
-    } catch (const InputError& error) {
-      const std::string text = error.what();
-      throw text.starts_with(path) ? error : InputError(path, text);
-    }
+    in_file(path, [&] { specs = parse_suite(read_json(path)); });
+    for (CaseSpec& spec : specs) spec.where = path + ": " + spec.where;
   }
-  for (const std::string& model : selection.models) {
-    for (const int64_t batch : parse_range(selection.batch, "--batch")) {
-      for (const std::string& optimizer : selection.optimizers) {
-        for (const std::string& dtype : selection.dtypes)
-          specs.push_back({parse_model_spec(model), batch, optimizer, dtype});
-      }
-    }
-  }
+  if (selection.models.empty()) return specs;
+  Crossing flags{{}, parse_range(selection.batch, "--batch"), selection.optimizers, selection.dtypes};
+  for (const std::string& model : selection.models) flags.models.push_back(parse_model_spec(model));
+  add_cases(flags, "", specs);
   return specs;
+}
+
+// The case's network, lowered, in its precision.
+StepProgram program_of(const CaseSpec& spec, const Network& network, std::optional<double> loss_scale) {
+  const Precision precision = precision_of(spec.dtype);
+  return with_precision(lower(network, spec.batch, optimizer_named(spec.optimizer)), precision, loss_scale);
 }
 
 }  // namespace
@@ -109,15 +119,17 @@ std::vector<Case> select_cases(const Selection& selection, int threads, double t
                      "no case in f16");
   }
   for (const CaseSpec& spec : specs) {
-    const Precision precision = precision_of(spec.dtype);
+    heed_signals();
     const std::string key = spec.model.name + ":" + spec.model.parameters.dump();
     auto found = networks.find(key);
-    if (found == networks.end()) {
-      found = networks.emplace(key, load_network(spec.model, benchmarks_folder() + "/models")).first;
-    }
+    std::shared_ptr<const StepProgram> program;
+    in_file(spec.where, [&] {
+      if (found == networks.end()) {
+        found = networks.emplace(key, load_network(spec.model, benchmarks_folder() + "/models")).first;
+      }
+      program = std::make_shared<const StepProgram>(program_of(spec, found->second, selection.loss_scale));
+    });
     const Network& network = found->second;
-    const auto program = std::make_shared<const StepProgram>(
-        with_precision(lower(network, spec.batch, optimizer_named(spec.optimizer)), precision, selection.loss_scale));
     for (const std::string& backend : selection.backends) {
       Case item;
       item.id = {network.spec,   network.name, network.parameters,  spec.batch,         spec.dtype,

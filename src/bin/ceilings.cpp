@@ -8,6 +8,7 @@
 #include "bin/cases.h"
 #include "bin/cli.h"
 #include "bin/signals.h"
+#include "measure/process_usage.h"
 #include "report/ceilings_file.h"
 #include "report/environment.h"
 #include "report/format.h"
@@ -28,6 +29,7 @@ struct Flags {
   std::string out;
   std::string format = "table";
   bool remeasure = false;
+  std::string of_measuring;  // a flag that was given and is of no effect where nothing is measured
 };
 
 void add_flags(CLI::App& app, Flags& flags) {
@@ -61,8 +63,6 @@ void add_flags(CLI::App& app, Flags& flags) {
 }
 
 constexpr int kPasses = 7;
-
-struct Interrupted {};
 
 // Every layer and phase of a case, with what it asked of the machine. Those that take more of their phase weigh more,
 // since it is the phases' times that must come right.
@@ -121,7 +121,7 @@ void calibrate_on(std::vector<Case> cases, const Flags& flags, Backend& backend,
     progress.show(1, "calibration", cases[i].id.model, fraction, 0, 0);
     const Measurement measured = measure(*cases[i].program, backend, options,
                                          [](std::string_view, const Samples*) { return stop_signal() == 0; });
-    if (stop_signal() != 0) throw Interrupted();
+    heed_signals();
     if (measured.samples.step_s.empty()) continue;  // for want of memory: fewer cases to fit
     if (measured.switches_per_s.value_or(0) > kBusySwitchesPerS && i < count) {
       cases.push_back(cases[i]);  // once more, when the others have had their turn
@@ -139,19 +139,25 @@ void calibrate_on(std::vector<Case> cases, const Flags& flags, Backend& backend,
 KnownMachine measure_machine(const Flags& flags, Backend& backend) {
   const std::vector<Case> cases = calibration_cases(flags);  // a wrong suite is refused before the measuring
   ProgressLine progress(2, 0);
-  KnownMachine known{flags.backend, flags.threads, machine_fingerprint(backend), iso_time(), {}, {}, {}};
+  KnownMachine known;
+  known.backend = flags.backend;
+  known.threads = flags.threads;
+  known.fingerprint = machine_fingerprint(backend);
+  known.measured_at = iso_time();
+  const ProcessUsage usage;
   const int64_t memory = memory_of(flags, backend);
   for (const int threads : flags.threads > 1 ? std::vector{flags.threads, 1} : std::vector{1}) {
     progress.show(0, "ceilings", std::to_string(threads) + " threads", 0, 0, 0);
     const ProbeOptions options{kPasses, flags.time_per_group_s / kPasses};
     const std::vector<Ceiling> some =
         measure_ceilings(backend, threads, memory, options, [] { return stop_signal() == 0; });
-    if (stop_signal() != 0) throw Interrupted();
+    heed_signals();
     known.ceilings.insert(known.ceilings.end(), some.begin(), some.end());
   }
   if (known.ceilings.empty()) {
-    throw InputError("--backend", "a backend with kernels to measure ceilings with", "'" + flags.backend + "'");
+    throw InputError("--max_memory", "enough for the smallest of the ceilings", std::to_string(memory) + " bytes");
   }
+  if (!backend.free_bytes()) known.switches_per_s = usage.switches_per_s();  // else a device's clock has timed it
   progress.finish(0, "ceilings", std::to_string(known.ceilings.size()) + " measured", true);
   if (flags.calibration == "off") return known;
   calibrate_on(cases, flags, backend, known, progress);
@@ -164,11 +170,18 @@ int run(Flags& flags) {
   auto made = make_backend(flags.backend);
   if (const auto* why = std::get_if<Unsupported>(&made)) throw InputError("--backend", why->reason);
   Backend& backend = *std::get<std::unique_ptr<Backend>>(made);
+  if (backend.probes(1).empty()) {
+    throw InputError("--backend", "a backend with kernels to measure ceilings with", "'" + flags.backend + "'");
+  }
   flags.threads = backend.computing_threads(flags.threads);
   const bool kept = flags.out.empty();
   const std::string path = kept ? ceilings_path(machine_fingerprint(backend), flags.backend, flags.threads) : flags.out;
   std::optional<KnownMachine> known;
   if (!flags.remeasure) known = read_ceilings(path);
+  const bool measured_now = !known;
+  if (known && !flags.of_measuring.empty()) {
+    throw InputError(flags.of_measuring, "--remeasure beside it, as ceilings are kept already", path);
+  }
   if (!known) {
     if (kept) {
       std::error_code error;
@@ -177,16 +190,14 @@ int run(Flags& flags) {
     }
     write_atomically(path + ".new", "");  // says now, not in two minutes, that it cannot be written
     std::filesystem::remove(path + ".new");
-    try {
-      known = measure_machine(flags, backend);
-    } catch (const Interrupted&) {
-      std::cerr << "interrupted; nothing written\n";
-      return 128 + stop_signal();
-    }
+    known = measure_machine(flags, backend);
     write_atomically(path, to_json(*known).dump(1) + "\n");
   }
   std::cout << (flags.format == "json" ? to_json(*known).dump(1) + "\n" : ceilings_table(*known));
-  if (flags.format == "table") std::cout << "\nkept in " << path << "\n";
+  if (flags.format == "table") {
+    std::cout << "\nmeasured " << (measured_now ? "now" : "at " + known->measured_at) << ", kept in " << path
+              << (measured_now ? "\n" : "; --remeasure measures anew\n");
+  }
   if (!std::cout.flush()) throw InputError("standard output", "a file that can be written", "an error on writing");
   return 0;
 }
@@ -203,6 +214,9 @@ int main(int argc, char** argv) {
   add_flags(app, flags);
   return guarded(app, [&] {
     app.parse(argc, argv);
+    for (const char* flag : {"--calibration", "--time_per_case", "--time_per_group", "--max_memory"}) {
+      if (app.count(flag) > 0) flags.of_measuring = flag;
+    }
     return run(flags);
   });
 }

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "bin/signals.h"
 #include "core/error.h"
 
 namespace triphase {
@@ -72,6 +73,9 @@ int guarded(const CLI::App& app, Body body) {
     return complain(error.what());
   } catch (const std::bad_alloc&) {
     return complain("the description alone does not fit in memory; make the model or the suite smaller");
+  } catch (const Interrupted& interruption) {
+    complain("interrupted; nothing written");
+    return 128 + interruption.signal;
   } catch (const std::exception& error) {
     complain(error.what());
     return kExitFailed;

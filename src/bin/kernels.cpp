@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <map>
 
+#include "bin/signals.h"
+
 namespace triphase {
 namespace {
 
@@ -40,6 +42,7 @@ std::vector<KernelCase> distinct_kernels(const std::vector<Case>& cases) {
   std::vector<KernelCase> kernels;
   std::map<std::string, size_t> position;  // by name
   for (const Case& item : cases) {
+    heed_signals();
     const Grouping grouped = grouping(item);
     for (const Group& group : grouped.groups) {
       auto kernel = std::make_shared<const Kernel>(extract(*item.program, group.ops));

@@ -54,6 +54,10 @@ KnownMachines::KnownMachines(const std::string& choice, const std::vector<std::s
                        "those of another machine or version, for " + known->backend + " on " +
                            std::to_string(known->threads) + " threads");
     }
+    for (const std::string& doubt : doubts(*known)) {
+      notes.push_back("the ceilings are not to be trusted, as " + doubt + " while they were measured: run " +
+                      "triphase_ceilings --remeasure when the machine is idle");
+    }
     entry.known = std::move(*known);
     entry.gauge = Gauge::make(**backend, threads, memory_bytes(**backend) / kGaugeShare);
     entries_.emplace(name, std::move(entry));

@@ -15,6 +15,10 @@ extern "C" void on_signal(int number) { g_signal = number; }
 
 int stop_signal() { return g_signal; }
 
+void heed_signals() {
+  if (const int signal = stop_signal(); signal != 0) throw Interrupted{signal};
+}
+
 void listen_for_signals() {
   struct sigaction action {};
   action.sa_handler = on_signal;

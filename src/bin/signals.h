@@ -9,4 +9,11 @@ int stop_signal();
 // From here on SIGINT and SIGTERM ask; a second one ends the process at once.
 void listen_for_signals();
 
+// What ends work that has nothing to keep, once asked to stop.
+struct Interrupted {
+  int signal = 0;
+};
+// Throws Interrupted once asked to stop.
+void heed_signals();
+
 }  // namespace triphase

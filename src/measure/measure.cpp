@@ -1,34 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "measure/measure.h"
 
-#include <sys/resource.h>
-
 #include <functional>
 #include <new>
 
 #include "core/clock.h"
 #include "core/error.h"
 #include "core/memory_size.h"
+#include "measure/process_usage.h"
 #include "stats/order.h"
 
 namespace triphase {
 namespace {
 
 constexpr double kTinyLearningRate = 1e-12;
-
-struct ProcessUsage {
-  double cpu_s = 0;
-  int64_t involuntary_switches = 0;
-};
-
-ProcessUsage process_usage() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& t) {
-    return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
-  };
-  return {seconds(usage.ru_utime) + seconds(usage.ru_stime), usage.ru_nivcsw};
-}
 
 constexpr double kBetweenReadingsS = 0.1;  // at least, and so long that they take a tenth of the time at most
 
@@ -77,9 +62,8 @@ std::unique_ptr<Plan> prepare(const StepProgram& program, Backend& backend, cons
 
 void take_samples(StepSource& source, const MeasureOptions& options, const StageProgress& progress,
                   Measurement& result) {
-  const ProcessUsage before = process_usage();
-  const double sample_begin_s = now_s();
-  double next_s = sample_begin_s + kBetweenReadingsS;
+  const ProcessUsage usage;
+  double next_s = now_s() + kBetweenReadingsS;
   const auto read = [&] {
     const double begin_s = now_s();
     if (options.gauge != nullptr) result.readings.push_back(options.gauge->rates());
@@ -91,11 +75,9 @@ void take_samples(StepSource& source, const MeasureOptions& options, const Stage
     return progress("sample", &so_far);
   });
   read();
-  const double elapsed_s = now_s() - sample_begin_s;
-  const ProcessUsage after = process_usage();
-  if (elapsed_s > 0 && source.on_host()) {
-    result.cpu_share = (after.cpu_s - before.cpu_s) / elapsed_s;
-    result.switches_per_s = static_cast<double>(after.involuntary_switches - before.involuntary_switches) / elapsed_s;
+  if (source.on_host()) {
+    result.cpu_share = usage.cpu_share();
+    result.switches_per_s = usage.switches_per_s();
   }
   if (result.samples.step_s.empty()) {
     result.reason = "interrupted before a step was measured";

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <set>
+#include <vector>
 
 #include "core/error.h"
 
@@ -48,17 +49,28 @@ nlohmann::json read_json(const std::string& path) {
   constexpr std::uintmax_t kMostBytes = 16 << 20;
   constexpr int kDeepest = 64;  // what reads the document recurses, and must not use up the stack
   std::error_code error;
-  if (!fs::is_regular_file(path, error)) throw InputError(path, "a file", error ? error.message() : "no such file");
+  const fs::file_status status = fs::status(path, error);
+  if (!fs::exists(status)) throw InputError(path, "a file", error.message());
+  if (!fs::is_regular_file(status)) {
+    throw InputError(path, "a file", fs::is_directory(status) ? "a folder" : "something else, such as a pipe");
+  }
   const std::uintmax_t bytes = fs::file_size(path, error);
   if (bytes > kMostBytes) throw InputError(path, "at most 16 MiB of JSON", std::to_string(bytes) + " bytes");
   std::ifstream file(path);
   if (!file) throw InputError(path, "a readable file", "an error opening it");
-  const auto bound_depth = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+  using Event = nlohmann::json::parse_event_t;
+  std::vector<std::set<std::string>> keys;  // of the objects that are open
+  const auto check = [&](int depth, Event event, nlohmann::json& value) {
     if (depth > kDeepest) throw InputError(path, "lists and objects at most 64 deep", "deeper ones");
+    if (event == Event::object_start) keys.emplace_back();
+    if (event == Event::object_end) keys.pop_back();
+    if (event == Event::key && !keys.back().insert(value.get<std::string>()).second) {
+      throw InputError(path, "each key of an object once", value.dump() + " twice");
+    }
     return true;
   };
   try {
-    return nlohmann::json::parse(file, bound_depth);
+    return nlohmann::json::parse(file, check);
   } catch (const nlohmann::json::exception& fault) {  // a parse_error, or out_of_range for numbers such as 1e400
     std::string text = fault.what();
     if (const size_t bracket = text.find("] "); bracket != std::string::npos) text = text.substr(bracket + 2);

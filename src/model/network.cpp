@@ -260,6 +260,8 @@ ModelSpec parse_model_spec(const std::string& text) {
     if (name.empty() || (!value.is_boolean() && !value.is_number_integer())) {
       throw InputError("model " + text, "name=integer or name=true or name=false after the colon", "'" + item + "'");
     }
+    if (spec.parameters.contains(name))
+      throw InputError("model " + text, "each parameter once", "'" + name + "' twice");
     spec.parameters[name] = value;
   }
   return spec;

@@ -14,6 +14,16 @@ namespace {
 
 constexpr size_t kMostCases = 100'000;
 
+// Whether so many of each make more cases than may be; looked at before they are made.
+void refuse_too_many(const std::string& where, std::initializer_list<size_t> factors, size_t already = 0) {
+  size_t count = 1;
+  for (const size_t factor : factors) {
+    if (factor > 0 && count > kMostCases / factor) throw InputError(where, "at most 100000 cases", "more");
+    count *= factor;
+  }
+  if (already + count > kMostCases) throw InputError(where, "at most 100000 cases", "more");
+}
+
 int64_t parse_integer(const std::string& text, const std::string& what) {
   int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -80,28 +90,45 @@ std::vector<int64_t> parse_range(const std::string& text, const std::string& wha
   return values;
 }
 
+void add_cases(const Crossing& crossing, const std::string& where, std::vector<CaseSpec>& cases) {
+  const auto& [models, batches, optimizers, dtypes] = crossing;
+  refuse_too_many(where.empty() ? "--model" : where, {models.size(), batches.size(), optimizers.size(), dtypes.size()},
+                  cases.size());
+  for (const ModelSpec& model : models) {
+    for (const int64_t batch : batches) {
+      for (const std::string& optimizer : optimizers) {
+        for (const std::string& dtype : dtypes) cases.push_back({model, batch, optimizer, dtype, where});
+      }
+    }
+  }
+}
+
 std::vector<CaseSpec> parse_suite(const json& root) {
   if (!root.is_array() || root.empty()) throw InputError("$", "a list of entries, one at least", describe(root));
   std::vector<CaseSpec> cases;
   for (size_t i = 0; i < root.size(); ++i) {
-    Attributes entry(root[i], "$[" + std::to_string(i) + "]");
+    const std::string where = "$[" + std::to_string(i) + "]";
+    Attributes entry(root[i], where);
     entry.require("model", "the name of a model");
-    std::vector<ModelSpec> models;
+    Crossing crossing;
+    std::vector<ModelSpec>& models = crossing.models;
     for (const std::string& name : texts_of(entry, "model", "")) models.push_back(parse_model_spec(name));
-    std::vector<int64_t> batches;
     const json* batch_json = entry.find("batch");
     for (const json& batch : batch_json ? values_of(*batch_json, entry.path("batch")) : std::vector<json>{1}) {
-      batches.push_back(read_integer(batch, entry.path("batch"), 1, kMaxExtent));
+      crossing.batches.push_back(read_integer(batch, entry.path("batch"), 1, kMaxExtent));
     }
-    const std::vector<std::string> optimizers = texts_of(entry, "optimizer", "sgd");
-    const std::vector<std::string> dtypes = texts_of(entry, "dtype", "f32");
+    crossing.optimizers = texts_of(entry, "optimizer", "sgd");
+    crossing.dtypes = texts_of(entry, "dtype", "f32");
 
     if (const json* parameters = entry.find("parameters")) {
       if (!parameters->is_object()) throw InputError(entry.path("parameters"), "an object", describe(*parameters));
       for (const auto& [name, value] : parameters->items()) {
+        const std::string path = entry.path("parameters") + "." + name;
+        const std::vector<json> choices = values_of(value, path);
+        refuse_too_many(path, {models.size(), choices.size()});
         std::vector<ModelSpec> crossed;
         for (const ModelSpec& base : models) {
-          for (const json& choice : values_of(value, entry.path("parameters") + "." + name)) {
+          for (const json& choice : choices) {
             crossed.push_back(base);
             crossed.back().parameters[name] = choice;
           }
@@ -110,16 +137,7 @@ std::vector<CaseSpec> parse_suite(const json& root) {
       }
     }
     entry.finish();
-    for (const ModelSpec& spec : models) {
-      for (const int64_t batch : batches) {
-        for (const std::string& optimizer : optimizers) {
-          for (const std::string& dtype : dtypes) {
-            if (cases.size() >= kMostCases) throw InputError("$", "at most 100000 cases", "more");
-            cases.push_back({spec, batch, optimizer, dtype});
-          }
-        }
-      }
-    }
+    add_cases(crossing, where, cases);
   }
   return cases;
 }

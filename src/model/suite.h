@@ -15,7 +15,19 @@ struct CaseSpec {
   int64_t batch = 1;
   std::string optimizer = "sgd";
   std::string dtype = "f32";
+  std::string where;  // in its suite, as "$[2]"
 };
+
+// What is crossed into cases.
+struct Crossing {
+  std::vector<ModelSpec> models;
+  std::vector<int64_t> batches;
+  std::vector<std::string> optimizers;
+  std::vector<std::string> dtypes;
+};
+
+// Appends a case for every combination. Throws InputError where that would make more than 100,000 cases.
+void add_cases(const Crossing& crossing, const std::string& where, std::vector<CaseSpec>& cases);
 
 // "1,2,4" or "1:1024:*2" (from, to, times) or "0:100:+10" (plus). Throws InputError.
 std::vector<int64_t> parse_range(const std::string& text, const std::string& what);

@@ -140,8 +140,9 @@ OrderedJson to_json(const KnownMachine& known) {
                       {"backend", known.backend},
                       {"threads", known.threads},
                       {"fingerprint", known.fingerprint},
-                      {"measured_at", known.measured_at},
-                      {"rates", rates}};
+                      {"measured_at", known.measured_at}};
+  if (known.switches_per_s) json["involuntary_switches_per_s"] = *known.switches_per_s;
+  json["rates"] = rates;
   if (known.fit) {
     json["calibration"] = {{"cases", known.fit->cases},
                            {"rows", known.fit->rows},
@@ -162,6 +163,7 @@ KnownMachine known_machine(const Json& json, const std::string& file) {
   known.threads = static_cast<int>(reader.at("threads").count());
   known.fingerprint = reader.at("fingerprint").text();
   known.measured_at = reader.at("measured_at").text();
+  if (const char* key = "involuntary_switches_per_s"; reader.has(key)) known.switches_per_s = reader.at(key).number();
   for (const Reader& item : reader.at("rates").items()) known.ceilings.push_back(ceiling(item));
   if (!reader.has("calibration")) return known;
   const Reader calibration = reader.at("calibration");
@@ -178,6 +180,24 @@ std::optional<KnownMachine> read_ceilings(const std::string& path) {
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored)) return {};
   return known_machine(read_json(path), path);
+}
+
+std::vector<std::string> doubts(const KnownMachine& known) {
+  std::vector<std::string> found;
+  if (known.switches_per_s.value_or(0) > kBusySwitchesPerS) {
+    found.push_back("other programs took a processor away " + fixed(*known.switches_per_s, 0) + " times a second");
+  }
+  for (const Ceiling& all : known.ceilings) {
+    if (all.kernel != "gemm" || all.threads != known.threads) continue;
+    for (const Ceiling& one : known.ceilings) {
+      const bool slower = one.kernel == all.kernel && one.dtype == all.dtype && one.threads == 1 && all.threads > 1 &&
+                          all.value < one.value;
+      if (!slower) continue;
+      found.push_back("products in " + all.dtype + " were slower on " + std::to_string(all.threads) +
+                      " threads than on one");
+    }
+  }
+  return found;
 }
 
 std::string ceilings_table(const KnownMachine& known) {
@@ -199,6 +219,9 @@ std::string ceilings_table(const KnownMachine& known) {
     text += "\nprediction: fitted to " + std::to_string(known.fit->rows) + " layers and phases of " +
             std::to_string(known.fit->cases) + " calibration cases; |predicted / measured - 1| there: median " +
             percent(known.fit->median_error) + ", 90 % within " + percent(known.fit->p90_error) + "\n";
+  }
+  for (const std::string& doubt : doubts(known)) {
+    text += "\nNot to be trusted: while these were measured " + doubt + "; --remeasure when the machine is idle\n";
   }
   return text;
 }

@@ -26,6 +26,8 @@ struct KnownMachine {
   int threads = 1;
   std::string fingerprint;  // of the environment, the library and this program's kernels
   std::string measured_at;  // ISO 8601
+  // How often others took a processor away from the ceilings' measuring; absent where a device computes.
+  std::optional<double> switches_per_s;
   std::vector<Ceiling> ceilings;
   Factors factors;
   std::optional<CalibrationFit> fit;  // absent where nothing was calibrated
@@ -48,7 +50,10 @@ KnownMachine known_machine(const nlohmann::json& json, const std::string& file);
 // The file's content; absent where there is no such file. Throws InputError for one that cannot be used.
 std::optional<KnownMachine> read_ceilings(const std::string& path);
 
-// Rates as a table for people, and how well the prediction fits.
+// Why the ceilings are not to be trusted: a sentence for each sign of a machine that was busy with something else.
+std::vector<std::string> doubts(const KnownMachine& known);
+
+// Rates as a table for people, how well the prediction fits, and the doubts.
 std::string ceilings_table(const KnownMachine& known);
 
 }  // namespace triphase

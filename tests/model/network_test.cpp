@@ -62,6 +62,7 @@ TEST(ModelSpec, anything_but_integers_and_booleans_is_refused) {
                            "a:depth=[1]", "a:depth=1,,x=2", "a:depth=TRUE"}) {
     EXPECT_THAT(refusal([&] { parse_model_spec(text); }), HasSubstr("name=integer or name=true or name=false")) << text;
   }
+  EXPECT_THAT(refusal([] { parse_model_spec("a:x=1,y=2,x=3"); }), HasSubstr("each parameter once, found 'x' twice"));
   EXPECT_THAT(refusal([] { parse_model_spec(""); }), HasSubstr("model: expected a name"));
   EXPECT_THAT(refusal([] { parse_model_spec(":depth=1"); }), HasSubstr("expected a name"));
 }

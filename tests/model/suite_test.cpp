@@ -110,6 +110,24 @@ TEST(Suite, parameters_of_the_spec_and_of_the_entry_come_together) {
   EXPECT_EQ(cases[0].model.parameters, (json{{"share_weights", true}, {"depth", 3}}));
 }
 
+TEST(Suite, more_cases_than_may_be_are_refused_before_they_are_made) {
+  const std::string all = "\"1:100000:+1\"";
+  const auto crossed = [&] { suite(R"([{"model": "a", "parameters": {"x": )" + all + R"(, "y": )" + all + "}}]"); };
+  EXPECT_THAT(refusal(crossed), HasSubstr("$[0].parameters.y: expected at most 100000 cases, found more"));
+  const auto listed = [&] { suite(R"([{"model": "a", "batch": )" + all + R"(}, {"model": "b"}])"); };
+  EXPECT_THAT(refusal(listed), HasSubstr("$[1]: expected at most 100000 cases, found more"));
+
+  std::vector<CaseSpec> cases;
+  const std::vector<int64_t> batches = parse_range("1:100000:+1", "batch");
+  EXPECT_THAT(refusal([&] {
+                add_cases({{{"a"}}, batches, {"sgd", "adam"}, {"f32"}}, "", cases);
+              }),
+              HasSubstr("--model: expected at most 100000 cases"));
+  EXPECT_TRUE(cases.empty());
+  add_cases({{{"a"}}, batches, {"sgd"}, {"f32"}}, "", cases);
+  EXPECT_EQ(cases.size(), 100'000u);
+}
+
 TEST(Suite, entries_keep_their_order) {
   const auto cases = suite(R"([{"model": "b", "batch": [2, 1]}, {"model": "a"}])");
   ASSERT_EQ(cases.size(), 3u);
@@ -136,7 +154,7 @@ TEST(Suite, what_does_not_read_as_a_suite_is_refused_with_its_path) {
       {R"([{"model": "a", "parameters": {"depth": []}}])", "$[0].parameters.depth: expected at least one value"},
       {R"([{"model": "a"}, {"model": "b", "batches": 1}])", "$[1].batches: expected only the keys"},
       {R"([{"model": "a:depth"}])", "name=integer"},
-      {R"([{"model": "a", "batch": "1:100000:+1", "parameters": {"d": [1, 2]}}])", "$: expected at most 100000 cases"},
+      {R"([{"model": "a", "batch": "1:100000:+1", "parameters": {"d": [1, 2]}}])", "$[0]: expected at most 100000 cases"},
   };
   for (const auto& [text, message] : table) EXPECT_THAT(refusal([&] { suite(text); }), HasSubstr(message)) << text;
 }
@@ -191,7 +209,15 @@ class TemporaryFile : public testing::Test {
 
 TEST_F(TemporaryFile, that_is_missing_or_a_folder_is_refused_by_its_name) {
   EXPECT_EQ(refusal([&] { read_json(path_); }), path_ + ": expected a file, found No such file or directory");
-  EXPECT_THAT(refusal([&] { read_json(testing::TempDir()); }), HasSubstr("expected a file"));
+  EXPECT_THAT(refusal([&] { read_json(testing::TempDir()); }), HasSubstr("expected a file, found a folder"));
+  EXPECT_THAT(refusal([&] { read_json("/dev/null"); }), HasSubstr("expected a file, found something else"));
+}
+
+TEST_F(TemporaryFile, with_a_key_twice_in_an_object_is_refused) {
+  write(R"([{"depth": 1, "inner": {"depth": 2}}, {"depth": 3}])");
+  EXPECT_EQ(read_json(path_).size(), 2u);
+  write(R"([{"depth": 1, "inner": {"width": 2, "width": 2}}])");
+  EXPECT_EQ(refusal([&] { read_json(path_); }), path_ + ": expected each key of an object once, found \"width\" twice");
 }
 
 TEST_F(TemporaryFile, that_is_no_JSON_is_refused_with_the_position_on_one_line) {

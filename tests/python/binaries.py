@@ -138,7 +138,17 @@ REFUSED_FLAGS: dict[str, tuple[list[object], list[str]]] = {
     "threads_0": (["--model=OneNet", "--threads=0"], ["--threads"]),
     "verify": (["--model=OneNet", "--verify=maybe"], ["--verify", "maybe"]),
     "memory_word": (["--model=OneNet", "--max_memory=lots"], ["--max_memory: expected", "'lots'"]),
-    "seed": (["--model=OneNet", "--seed=-1"], ["--seed"]),
+    **{
+        f"seed_{seed}": (
+            ["--model=OneNet", f"--seed={seed}"],
+            ["--seed: expected a whole number from 0 to 18446744073709551615", f"'{seed}'"],
+        )
+        for seed in ("-1", 2**64, "1.5", "one")
+    },
+    "batch_of_no_model": (["--batch=5"], ["--batch: expected --model beside it", "found none"]),
+    "parameter_twice": (["--model=MLP:inputs=1,inputs=2"], ["each parameter once", "'inputs'"]),
+    "context_twice": (["--model=OneNet", "--benchmark_context=a=1,b=2,a=3"], ["each key once"]),
+    "model_folder": ([f"--model={ROOT}/benchmarks.json"], ["expected a file", "No such file"]),
     "resume_without_file": (["--model=OneNet", "--resume"], ["--resume: expected --benchmark_out"]),
     "filter": (["--model=OneNet", "--benchmark_filter=("], ["--benchmark_filter", "regular"]),
     "repetitions_0": (["--model=OneNet", "--benchmark_repetitions=0"], ["from 1 to 10000", "'0'"]),

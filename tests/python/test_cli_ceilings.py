@@ -96,10 +96,36 @@ def test_levels_that_need_more_memory_are_left_out(measured: Path) -> None:
 
 def test_a_file_that_is_there_is_shown_and_not_measured_again(measured: Path) -> None:
     before = measured.read_bytes()
-    process = binaries.run("triphase_ceilings", *QUICK, f"--out={measured}", "--format=json")
+    process = binaries.run("triphase_ceilings", "--threads=1", f"--out={measured}", "--format=json")
     assert process.returncode == 0
     assert json.loads(process.stdout) == json.loads(before)
     assert measured.read_bytes() == before
+    process = binaries.run("triphase_ceilings", "--threads=1", f"--out={measured}")
+    at = json.loads(before)["measured_at"]
+    assert f"measured at {at}, kept in {measured}; --remeasure measures anew" in process.stdout
+
+
+@pytest.mark.parametrize("flag", QUICK[:2] + QUICK[3:] + ["--calibration=off"])
+def test_flags_of_measuring_are_refused_where_a_file_is_only_shown(
+    measured: Path, flag: str
+) -> None:
+    process = binaries.run("triphase_ceilings", "--threads=1", f"--out={measured}", flag)
+    words = (f"{flag.split('=')[0]}: expected --remeasure beside it", measured)
+    binaries.assert_refused(process, *words)
+
+
+def test_ceilings_of_a_busy_machine_are_said_not_to_be_trusted(
+    measured: Path, tmp_path: Path
+) -> None:
+    document = json.loads(measured.read_text())
+    assert document["involuntary_switches_per_s"] >= 0
+    busy = tmp_path / "busy.json"
+    busy.write_text(json.dumps(document | {"involuntary_switches_per_s": 5000}))
+    told = "not to be trusted, as other programs took a processor away 5000 times a second"
+    assert told in steps(f"--ceilings={busy}").stderr
+    idle = tmp_path / "idle.json"
+    idle.write_text(json.dumps(document | {"involuntary_switches_per_s": 5}))
+    assert "trusted" not in steps(f"--ceilings={idle}").stderr
 
 
 def test_by_default_the_file_is_found_by_the_steps(cache: Path, tmp_path: Path) -> None:
@@ -204,6 +230,12 @@ def test_an_interrupted_run_writes_nothing(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "nothing written" in err
     assert list(tmp_path.glob("ceilings.json*")) == []
+
+
+def test_memory_for_no_ceiling_at_all_is_refused() -> None:
+    process = binaries.run("triphase_ceilings", "--max_memory=1", "--calibration=off")
+    words = ("--max_memory: expected enough for the smallest of the ceilings", "1 bytes")
+    binaries.assert_refused(process, *words)
 
 
 def test_a_size_that_is_none_is_refused() -> None:

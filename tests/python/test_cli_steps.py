@@ -112,9 +112,14 @@ BAD_SUITES: dict[str, tuple[object, list[str]]] = {
         ["depth: expected one of inputs"],
     ),
     "parameter_text": ([{"model": "MLP", "parameters": {"inputs": "x"}}], ["inputs: expected"]),
+    "key_twice": ('[{"model": "OneNet", "batch": 1, "batch": 2}]', ["each key of an object once"]),
+    "late": (
+        [{"model": "OneNet"}, {"model": "OneNet", "optimizer": "adam", "dtype": "f99"}],
+        ["suite.json: $[1]: dtype: expected"],
+    ),
     "too_many": (
         [{"model": "OneNet", "batch": "1:1000:+1", "optimizer": ["sgd"] * 200}],
-        ["$: expected at most 100000 cases"],
+        ["$[0]: expected at most 100000 cases"],
     ),
 }
 
@@ -142,6 +147,24 @@ def test_one_case_asked_for_twice_is_one_case(tiny: Path, backend: str) -> None:
         "--benchmark_list_tests",
     )
     assert process.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("flag", ["--benchmark_list_tests", "--dry_run"])
+def test_a_signal_ends_what_only_lists(flag: str) -> None:
+    process = start("triphase_steps", "--model=MLP", "--batch=1:100000:+1", flag)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err == "triphase_steps: interrupted; nothing written\n"
+
+
+def test_flags_of_no_effect_are_noted(tiny: Path) -> None:
+    process = steps(f"--model={tiny}", "--benchmark_min_time=0.5", "--benchmark_list_tests")
+    assert process.returncode == 0
+    assert process.stderr == (
+        "--benchmark_min_time is of no effect here; --help lists the flags that are\n"
+    )
 
 
 def test_help_lists_the_flags() -> None:

@@ -13,7 +13,10 @@
 namespace triphase {
 namespace {
 
+using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
 
 KnownMachine known() {
   Ceiling gemm{"gemm", "f32", "", "8x8x8", 2, 768, false, 2e11, Interval{1.9e11, 2.1e11}, 2.2e11, 7};
@@ -22,6 +25,7 @@ KnownMachine known() {
           2,
           "abc",
           "2026-01-01T00:00:00+00:00",
+          12.5,
           {gemm, load},
           {{"linear forward", {1, 0.5}}},
           CalibrationFit{3, 40, 0.1, 0.25}};
@@ -92,6 +96,34 @@ TEST(CeilingsTable, names_units_and_how_well_the_prediction_fits) {
   EXPECT_THAT(text, HasSubstr("200.0 GFLOP/s"));
   EXPECT_THAT(text, HasSubstr("5.000 ns"));
   EXPECT_THAT(text, HasSubstr("median 10.0 %, 90 % within 25.0 %"));
+  EXPECT_THAT(text, Not(HasSubstr("trusted")));
+}
+
+TEST(Doubts, are_signs_of_a_busy_machine) {
+  EXPECT_THAT(doubts(known()), IsEmpty());
+
+  KnownMachine busy = known();
+  busy.switches_per_s = 1234;
+  EXPECT_THAT(doubts(busy), ElementsAre("other programs took a processor away 1234 times a second"));
+  EXPECT_THAT(ceilings_table(busy), HasSubstr("Not to be trusted: while these were measured other programs"));
+
+  KnownMachine slow = known();
+  slow.ceilings.push_back(slow.ceilings[0]);
+  slow.ceilings.back().threads = 1;
+  EXPECT_THAT(doubts(slow), IsEmpty());  // as fast on one
+  slow.ceilings.back().value *= 1.5;
+  EXPECT_THAT(doubts(slow), ElementsAre("products in f32 were slower on 2 threads than on one"));
+  slow.ceilings.back().kernel = "call";
+  EXPECT_THAT(doubts(slow), IsEmpty());
+}
+
+TEST(Doubts, are_none_of_a_device_or_of_a_file_from_before_they_were_counted) {
+  KnownMachine device = known();
+  device.switches_per_s.reset();
+  const nlohmann::json json = nlohmann::json::parse(to_json(device).dump());
+  EXPECT_FALSE(json.contains("involuntary_switches_per_s"));
+  EXPECT_FALSE(known_machine(json, "file").switches_per_s);
+  EXPECT_THAT(doubts(device), IsEmpty());
 }
 
 nlohmann::ordered_json row(const char* layer, const char* phase, double s, double roofline_s) {

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstring>
 #include <new>
+#include <ranges>
 
 #include "backends/evict.h"
 #include "backends/onednn/bandwidth.h"
@@ -197,7 +198,9 @@ dnnl::memory OnednnPlan::bind_as(TensorId id, const dnnl::memory::desc& wanted) 
 }
 
 dnnl::memory OnednnPlan::same_bytes(const dnnl::memory& memory, const dnnl::memory::desc& view) {
-  const auto bound = std::ranges::find_if(bindings_, [&](const Binding& b) { return b.memory.get() == memory.get(); });
+  const auto newest_first = std::views::reverse(bindings_);  // it was bound for the same group
+  const auto bound =
+      std::ranges::find_if(newest_first, [&](const Binding& b) { return b.memory.get() == memory.get(); });
   Binding alias = *bound;
   alias.memory = dnnl::memory(view, engine_, DNNL_MEMORY_NONE);
   bindings_.push_back(alias);
