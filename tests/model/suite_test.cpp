@@ -154,7 +154,8 @@ TEST(Suite, what_does_not_read_as_a_suite_is_refused_with_its_path) {
       {R"([{"model": "a", "parameters": {"depth": []}}])", "$[0].parameters.depth: expected at least one value"},
       {R"([{"model": "a"}, {"model": "b", "batches": 1}])", "$[1].batches: expected only the keys"},
       {R"([{"model": "a:depth"}])", "name=integer"},
-      {R"([{"model": "a", "batch": "1:100000:+1", "parameters": {"d": [1, 2]}}])", "$[0]: expected at most 100000 cases"},
+      {R"([{"model": "a", "batch": "1:100000:+1", "parameters": {"d": [1, 2]}}])",
+       "$[0]: expected at most 100000 cases"},
   };
   for (const auto& [text, message] : table) EXPECT_THAT(refusal([&] { suite(text); }), HasSubstr(message)) << text;
 }
