@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
+#include <set>
 #include <string_view>
 
 #include "backends/cuda/library.h"
@@ -17,6 +19,7 @@ namespace fe = cudnn_frontend;
 
 constexpr size_t kOldestVersion = 90000;  // 9.0.0, as cudnnGetVersion counts
 constexpr size_t kMostPlans = 8;          // kept of a convolution: each costs time to build and to try
+constexpr int kFirstOfAnEngine = 4;       // before others of that engine
 constexpr int64_t kWorkspaceBytes = 256 << 20;
 
 // What an engine must not do: sum in less than f32, round inputs that are kept wider, or transform, which is other
@@ -105,6 +108,9 @@ std::string describe(const Convolution& convolution) {
   if (channels_last) text += ", channels last";
   return text + (adds_bias(epilogue) ? ", a bias" : "") + (does_relu(epilogue) ? ", a ReLU" : "");
 }
+
+// "eng11" of "eng11_k2=1_k24=9".
+std::string engine_of(const std::string& plan) { return plan.substr(0, plan.find('_')); }
 
 // --- The graph of a convolution -----------------------------------------------------------------
 
@@ -223,21 +229,39 @@ ConvolutionGraph::ConvolutionGraph(const Convolution& convolution, cudnnHandle_t
 }
 
 void ConvolutionGraph::find_plans() {
-  std::string failure;
-  for (int64_t index = 0; index < graph_.get_execution_plan_count() && plans_.size() < kMostPlans; ++index) {
+  std::vector<ConvolutionPlan> listed;
+  std::set<std::string> names;
+  for (int64_t index = 0; index < graph_.get_execution_plan_count(); ++index) {
     ConvolutionPlan plan{index, "", 0};
     check(graph_.get_plan_name_at_index(index, plan.name), "Graph::get_plan_name_at_index");
-    // As another heuristic listed it.
-    const auto same = [&](const ConvolutionPlan& kept) { return kept.name == plan.name; };
-    if (std::ranges::any_of(plans_, same)) continue;
-    if (auto error = graph_.build_plan_at_index(index); error.is_bad()) {
+    if (names.insert(plan.name).second) listed.push_back(std::move(plan));  // else as another heuristic listed it
+  }
+  std::string failure;
+  const auto keep = [&](ConvolutionPlan plan) {
+    if (auto error = graph_.build_plan_at_index(plan.index); error.is_bad()) {
       if (error.get_message() != "Deselecting execution plan") failure = plan.name + ": " + error.get_message();
-      continue;
+      return;
     }
-    check(graph_.get_workspace_size_plan_at_index(index, plan.workspace_bytes),
+    check(graph_.get_workspace_size_plan_at_index(plan.index, plan.workspace_bytes),
           "Graph::get_workspace_size_plan_at_index");
     plans_.push_back(std::move(plan));
+  };
+  // First some of each engine, lest all be the tiles of one; then what comes next.
+  std::vector<ConvolutionPlan> others;
+  std::map<std::string, int> of_engine;
+  for (ConvolutionPlan& plan : listed) {
+    if (plans_.size() == kMostPlans) break;
+    const bool alike = of_engine[engine_of(plan.name)]++ >= kFirstOfAnEngine;
+    if (alike) {
+      others.push_back(std::move(plan));
+    } else {
+      keep(std::move(plan));
+    }
   }
+  for (ConvolutionPlan& plan : others) {
+    if (plans_.size() < kMostPlans) keep(std::move(plan));
+  }
+  std::ranges::sort(plans_, {}, &ConvolutionPlan::index);
   if (!plans_.empty()) return;
   if (failure.empty())
     failure = "all compute in less than asked for, by transforms, or in more workspace than they may take";

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A convolution as a graph for cuDNN, of one node, and more for its bias and ReLU; and the plans that may run it:
-// cuDNN's heuristics list engines, best first, of which the first that compute as asked, fit the workspace and build
-// are kept. All of it also without a GPU, for one whose properties are told.
+// cuDNN's heuristics list engines with their settings, best first, of which the first few of each engine that compute
+// as asked, fit the workspace and build are kept. All of it also without a GPU, for one whose properties are told.
 //
 // By cuDNN's frontend: headers that find all of cuDNN's functions through one handle. What they want of CUDA's runtime
 // they look for in libcudart.so, which need not be there, as this program has the runtime within. So nothing is called
