@@ -2,7 +2,6 @@
 #include "bench_flags.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <regex>
 #include <sstream>
@@ -69,31 +68,21 @@ void add_bench_flags(CLI::App& app, BenchFlags& flags, const std::string& item) 
                  "A suite of benchmarks/suites (quick, full, smoke, kernels, gpu) or a .json file");
   app.add_option("--model", what.models,
                  "A model of benchmarks/models, such as DeeperConvNet:depth=10, or a .json file; may be repeated");
-  const CLI::Option* batch =
-      app.add_option("--batch", what.batch, "Examples a step, for --model: 1,2,4 or 1:1024:*2 or 10:50:+10")
-          ->capture_default_str();
+  app.add_option(
+      "--batch", what.batch,
+      "Examples a step: 1,2,4 or 1:1024:*2 or 10:50:+10; in place of a suite's own, 1 of --model if not given");
   app.add_option("--backend", what.backends, "onednn, cuda, reference; several with commas")
       ->delimiter(',')
       ->capture_default_str();
-  const CLI::Option* dtype =
-      app.add_option("--dtype", what.dtypes, "What to compute in, for --model: f32, tf32, bf16 or f16")
-          ->delimiter(',')
-          ->capture_default_str();
+  app.add_option("--dtype", what.dtypes,
+                 "What to compute in: f32, tf32, bf16 or f16, several with commas; in place of a suite's own, f32 of "
+                 "--model if not given")
+      ->delimiter(',');
   add_loss_scale(app, what.loss_scale);
-  const CLI::Option* optimizer =
-      app.add_option("--optimizer", what.optimizers,
-                     "For --model: sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw; several with commas")
-          ->delimiter(',')
-          ->capture_default_str();
-  app.final_callback([&what, of_models = std::array{batch, dtype, optimizer}] {
-    if (!what.models.empty()) return;
-    for (const CLI::Option* option : of_models) {
-      if (option->count() > 0) {
-        throw InputError(option->get_name(), "--model beside it (a suite's cases have their own)",
-                         what.suite.empty() ? "none" : "--suite=" + what.suite);
-      }
-    }
-  });
+  app.add_option("--optimizer", what.optimizers,
+                 "sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw; several with commas; in place of a suite's "
+                 "own, sgd of --model if not given")
+      ->delimiter(',');
   app.add_option("--threads", flags.threads,
                  "Threads that compute; by default every processor that the process may use")
       ->check(CLI::Range(1, 4096));

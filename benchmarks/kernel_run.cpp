@@ -79,7 +79,7 @@ Json KernelRun::what_results_depend_on() const {
   return {{"environment", environment_["fingerprint"]},
           {"suite", what.suite},  // where a kernel is used depends on what was chosen
           {"model", what.models},
-          {"batch", what.batch},
+          {"batch", what.batch.value_or("")},
           {"optimizer", what.optimizers},
           {"dtype", what.dtypes},
           {"loss_scale", what.loss_scale.value_or(usual_loss_scale(Precision::kF16))},

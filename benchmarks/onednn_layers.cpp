@@ -64,8 +64,7 @@ int main(int argc, char** argv) {
   Flags flags;
   app.add_option("--suite", flags.selection.suite, "A suite of benchmarks/suites or a .json file");
   app.add_option("--model", flags.selection.models, "A model of benchmarks/models or a .json file; may be repeated");
-  app.add_option("--batch", flags.selection.batch, "Examples a step, for --model: 1,2,4 or 1:1024:*2")
-      ->capture_default_str();
+  app.add_option("--batch", flags.selection.batch, "Examples a step: 1,2,4 or 1:1024:*2; in place of a suite's own");
   app.add_option("--threads", flags.threads, "Threads that compute; by default every processor that may be used")
       ->check(CLI::Range(1, 4096));
   app.add_option("--max_memory", flags.max_memory,

@@ -58,16 +58,34 @@ void in_file(const std::string& where, const std::function<void()>& body) {
 }
 
 std::vector<CaseSpec> specs_of(const Selection& selection) {
+  std::vector<int64_t> batches;
+  if (selection.batch) batches = parse_range(*selection.batch, "--batch");
   std::vector<CaseSpec> specs;
+  // What the flags give, in place of what the spec has.
+  const auto add = [&](const CaseSpec& spec) {
+    const auto given_or = []<class T>(const std::vector<T>& given, const T& own) {
+      return given.empty() ? std::vector<T>{own} : given;
+    };
+    const Crossing crossing{{spec.model},
+                            given_or(batches, spec.batch),
+                            given_or(selection.optimizers, spec.optimizer),
+                            given_or(selection.dtypes, spec.dtype)};
+    add_cases(crossing, spec.where, specs);
+  };
   if (!selection.suite.empty()) {
     const std::string path = find_json(selection.suite, benchmarks_folder() + "/suites", "suite");
-    in_file(path, [&] { specs = parse_suite(read_json(path)); });
-    for (CaseSpec& spec : specs) spec.where = path + ": " + spec.where;
+    std::vector<CaseSpec> own;
+    in_file(path, [&] { own = parse_suite(read_json(path)); });
+    for (CaseSpec& spec : own) {
+      spec.where = path + ": " + spec.where;
+      add(spec);
+    }
   }
-  if (selection.models.empty()) return specs;
-  Crossing flags{{}, parse_range(selection.batch, "--batch"), selection.optimizers, selection.dtypes};
-  for (const std::string& model : selection.models) flags.models.push_back(parse_model_spec(model));
-  add_cases(flags, "", specs);
+  for (const std::string& model : selection.models) {
+    CaseSpec spec;
+    spec.model = parse_model_spec(model);
+    add(spec);
+  }
   return specs;
 }
 
@@ -115,8 +133,7 @@ std::vector<Case> select_cases(const Selection& selection, int threads, double t
   std::map<std::string, uint64_t> network_of;  // by the name of the case
   const std::vector<CaseSpec> specs = specs_of(selection);
   if (selection.loss_scale && std::ranges::none_of(specs, [](const CaseSpec& spec) { return spec.dtype == "f16"; })) {
-    throw InputError("--loss_scale", selection.suite.empty() ? "--dtype=f16" : "a suite with cases in f16",
-                     "no case in f16");
+    throw InputError("--loss_scale", "--dtype=f16", "no case in f16");
   }
   for (const CaseSpec& spec : specs) {
     heed_signals();

@@ -15,10 +15,11 @@ namespace triphase {
 struct Selection {
   std::string suite;
   std::vector<std::string> models;
-  std::string batch = "1";
   std::vector<std::string> backends = {"onednn"};
-  std::vector<std::string> optimizers = {"sgd"};
-  std::vector<std::string> dtypes = {"f32"};
+  // Where given, in place of a suite's own; of models, one example, SGD and f32 where not.
+  std::optional<std::string> batch;
+  std::vector<std::string> optimizers;
+  std::vector<std::string> dtypes;
   std::optional<double> loss_scale;  // of cases in f16; the usual one where absent
 };
 

@@ -8,6 +8,7 @@
 #include "bin/cases.h"
 #include "bin/cli.h"
 #include "bin/signals.h"
+#include "core/precision.h"
 #include "measure/process_usage.h"
 #include "report/ceilings_file.h"
 #include "report/environment.h"
@@ -23,6 +24,7 @@ struct Flags {
   std::string backend = "onednn";
   int threads = 0;
   std::string calibration = "calibration";
+  std::vector<std::string> dtypes;
   double time_per_case_s = 0.5;
   double time_per_group_s = 1;
   std::string max_memory;
@@ -42,6 +44,11 @@ void add_flags(CLI::App& app, Flags& flags) {
   app.add_option("--calibration", flags.calibration,
                  "The suite, or .json file, that the prediction is fitted to; off measures the ceilings alone")
       ->capture_default_str();
+  app.add_option("--dtype", flags.dtypes,
+                 "What to fit the prediction in: f32, tf32, bf16 or f16, several with commas; in place of the suite's "
+                 "own, f32. Each takes a minute, and none but these is predicted")
+      ->check(CLI::IsMember(precision_names()))
+      ->delimiter(',');
   app.add_option("--time_per_case", flags.time_per_case_s, "Seconds of stepping a calibration case")
       ->check(CLI::Range(0.001, 1e6))
       ->capture_default_str();
@@ -96,6 +103,7 @@ std::vector<Case> calibration_cases(const Flags& flags) {
   Selection selection;
   selection.suite = flags.calibration;
   selection.backends = {flags.backend};
+  selection.dtypes = flags.dtypes;
   return select_cases(selection, flags.threads, flags.time_per_case_s);
 }
 
@@ -214,7 +222,7 @@ int main(int argc, char** argv) {
   add_flags(app, flags);
   return guarded(app, [&] {
     app.parse(argc, argv);
-    for (const char* flag : {"--calibration", "--time_per_case", "--time_per_group", "--max_memory"}) {
+    for (const char* flag : {"--calibration", "--dtype", "--time_per_case", "--time_per_group", "--max_memory"}) {
       if (app.count(flag) > 0) flags.of_measuring = flag;
     }
     return run(flags);

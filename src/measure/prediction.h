@@ -2,9 +2,8 @@
 // What the time of each layer and phase should be, from its FLOP, its bytes, where those bytes lie, and the machine's
 // ceilings. Two answers:
 //
-// - The roofline: no faster than its arithmetic at the peak rate, than its bytes at the bandwidth of the level that
-// they
-//   come from, than its calls' latency. Nothing is fitted; which of the three is the longest is what bounds it.
+// - The roofline: no faster than arithmetic at the peak rate, bytes at the bandwidth of where they come from, and the
+//   latency of calls. Nothing is fitted; which of the three is the longest is what bounds it.
 // - The prediction: a sum of such terms with one factor each, by family of kernels. The factors are fitted to steps of
 //   networks made for it (calibrate()), and never to what is predicted.
 //

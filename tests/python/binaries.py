@@ -125,15 +125,8 @@ REFUSED_FLAGS: dict[str, tuple[list[object], list[str]]] = {
     ),
     "loss_scale_of_suite": (
         ["--suite=smoke", "--loss_scale=2"],
-        ["--loss_scale: expected a suite with cases in f16"],
+        ["--loss_scale: expected --dtype=f16, found no case in f16"],
     ),
-    **{
-        f"{flag}_of_suite": (
-            ["--suite=smoke", f"--{flag}={value}"],
-            [f"--{flag}: expected --model beside it", "found --suite=smoke"],
-        )
-        for flag, value in {"batch": "2", "dtype": "bf16", "optimizer": "adam"}.items()
-    },
     "optimizer": (["--model=OneNet", "--optimizer=sdg"], ["one of sgd", "'sdg'"]),
     "threads_0": (["--model=OneNet", "--threads=0"], ["--threads"]),
     "verify": (["--model=OneNet", "--verify=maybe"], ["--verify", "maybe"]),
@@ -145,7 +138,9 @@ REFUSED_FLAGS: dict[str, tuple[list[object], list[str]]] = {
         )
         for seed in ("-1", 2**64, "1.5", "one")
     },
-    "batch_of_no_model": (["--batch=5"], ["--batch: expected --model beside it", "found none"]),
+    "batch_of_suite": (["--suite=smoke", "--batch=0"], ["smoke.json: $[0]: batch: expected"]),
+    "dtype_of_suite": (["--suite=smoke", "--dtype=f99"], ["one of f32, tf32, bf16, f16"]),
+    "too_many_of_suite": (["--suite=smoke", "--batch=1:99999:+1"], ["at most 100000 cases"]),
     "parameter_twice": (["--model=MLP:inputs=1,inputs=2"], ["each parameter once", "'inputs'"]),
     "context_twice": (["--model=OneNet", "--benchmark_context=a=1,b=2,a=3"], ["each key once"]),
     "model_folder": ([f"--model={ROOT}/benchmarks.json"], ["expected a file", "No such file"]),

@@ -90,6 +90,26 @@ def test_a_file_holds_every_kind_of_ceiling_with_its_unit(measured: Path) -> Non
     assert any(family.startswith("linear forward") for family in families)
 
 
+def test_the_prediction_can_be_fitted_in_other_types(tmp_path: Path) -> None:
+    suite = tmp_path / "suite.json"
+    suite.write_text(json.dumps(SMALL))
+    out = tmp_path / "ceilings.json"
+    flags = [f"--calibration={suite}", f"--out={out}", "--dtype=f32,bf16"]
+    process = binaries.run("triphase_ceilings", *QUICK, *flags)
+    assert process.returncode == 0, process.stderr
+    calibration = json.loads(out.read_text())["calibration"]
+    in_bf16 = {family for family in calibration["factors"] if " in bf16" in family}
+    if not in_bf16:  # a processor on which the library has none
+        assert calibration["cases"] == 3
+        return
+    assert calibration["cases"] == 6
+    assert {"update sgd in bf16", "update sgd"} <= calibration["factors"].keys()
+    rows = tmp_path / "steps.json"
+    steps(f"--ceilings={out}", "--dtype=bf16", f"--benchmark_out={rows}")
+    whole = next(r for r in binaries.results(rows)["benchmarks"] if r["phase"] == "step")
+    assert whole["predicted_s"] > 0
+
+
 def test_levels_that_need_more_memory_are_left_out(measured: Path) -> None:
     assert ("read", "memory") not in rates(json.loads(measured.read_text()))
 

@@ -167,6 +167,39 @@ def test_flags_of_no_effect_are_noted(tiny: Path) -> None:
     )
 
 
+def test_what_flags_give_takes_the_place_of_a_suites_own(tmp_path: Path) -> None:
+    suite = write_model(
+        tmp_path,
+        [
+            {"model": "OneNet", "batch": [1, 4], "optimizer": ["sgd", "adam"]},
+            {"model": "MLP:inputs=4", "batch": 2, "dtype": "bf16"},
+        ],
+        "suite.json",
+    )
+
+    def cases(*flags: str) -> set[str]:
+        listed = steps(f"--suite={suite}", "--benchmark_list_tests", *flags)
+        assert listed.returncode == 0, listed.stderr
+        lines = [line.removesuffix("/backend:onednn") for line in listed.stdout.splitlines()]
+        assert len(set(lines)) == len(lines)
+        return set(lines)
+
+    def name(model: str, batch: int, dtype: str, optimizer: str) -> str:
+        return f"{model}/batch:{batch}/dtype:{dtype}/optimizer:{optimizer}"
+
+    one, mlp = "OneNet", "MLP:inputs=4"
+    of_one = [(batch, optimizer) for batch in (1, 4) for optimizer in ("sgd", "adam")]
+    assert cases("--dtype=f32,f16") == {
+        name(*case)
+        for dtype in ("f32", "f16")
+        for case in [(one, b, dtype, o) for b, o in of_one] + [(mlp, 2, dtype, "sgd")]
+    }
+    assert cases("--batch=3", "--optimizer=momentum") == {
+        name(one, 3, "f32", "momentum"),
+        name(mlp, 3, "bf16", "momentum"),
+    }
+
+
 def test_help_lists_the_flags() -> None:
     process = run("triphase_steps", "--help")
     assert process.returncode == 0
