@@ -107,12 +107,13 @@ void add_bench_flags(CLI::App& app, BenchFlags& flags, const std::string& item) 
 CLI::Validator whole_number() {
   const std::string name = "a whole number from 0 to 18446744073709551615";
   return CLI::Validator(
-      [name](const std::string& given) {
+      [name](std::string& given) {
         uint64_t value = 0;
         const char* end = given.data() + given.size();
         const auto [stop, error] = std::from_chars(given.data(), end, value);
-        const bool fits = error == std::errc() && stop == end;
-        return fits ? std::string() : "expected " + name + ", found '" + given + "'";
+        if (error != std::errc() || stop != end) return "expected " + name + ", found '" + given + "'";
+        given = std::to_string(value);  // CLI11 would read 010 as 8
+        return std::string();
       },
       name);
 }

@@ -21,8 +21,8 @@ class SilentReporter : public benchmark::BenchmarkReporter {
 
 // Of Google Benchmark's flags those that say how it measures and prints, which it does not do here.
 void note_of_no_effect(const std::string& argument) {
-  for (const char* flag : {"min_time", "report_aggregates_only", "display_aggregates_only", "counters_tabular", "color",
-                           "perf_counters"}) {
+  for (const char* flag : {"min_time", "min_warmup_time", "time_unit", "report_aggregates_only",
+                           "display_aggregates_only", "counters_tabular", "color", "perf_counters"}) {
     const std::string name = std::string("--benchmark_") + flag;
     if (argument == name || argument.starts_with(name + "=")) {
       std::cerr << name << " is of no effect here; --help lists the flags that are\n";

@@ -3,6 +3,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include <filesystem>
 #include <iostream>
 #include <map>
 #include <string>
@@ -66,27 +67,31 @@ Json results_document(const std::string& executable, const BenchFlags& flags, co
 
 int conclude(const BenchFlags& flags, const Json& document, Journal& journal, ProgressLine& progress,
              const std::function<void()>& print_tables) {
-  if (flags.format == "json") {
-    std::cout << document.dump(1) << "\n";
-  } else {
-    print_tables();
-  }
-  std::cout.flush();  // before the file, which may find no room
-  if (!flags.out.empty()) {
-    try {
-      write_atomically(flags.out, document.dump(1) + "\n");
-    } catch (const InputError& error) {
-      if (journal.path().empty()) throw;
-      throw InputError(error.what(), "what was measured is kept in " + journal.path() +
-                                         "; once the file can be written, --resume goes on from it");
+  const auto print = [&] {
+    if (flags.format == "json") {
+      std::cout << document.dump(1) << "\n";
+    } else {
+      print_tables();
     }
-    if (flags.format != "json") std::cout << "\nresults: " << flags.out << std::endl;
+  };
+  try {  // before printing, as whoever reads may leave
+    if (!flags.out.empty()) write_atomically(flags.out, document.dump(1) + "\n");
+  } catch (const InputError& error) {
+    print();
+    std::cout.flush();
+    std::error_code ignored;
+    if (!std::filesystem::exists(journal.path(), ignored)) throw;
+    throw InputError(error.what(), "what was measured is kept in " + journal.path() +
+                                       "; once the file can be written, --resume goes on from it");
   }
+  if (stop_signal() == 0) journal.discard();
+  print();
+  if (flags.format != "json" && !flags.out.empty()) std::cout << "\nresults: " << flags.out << "\n";
+  std::cout.flush();
   if (stop_signal() != 0) {
     if (!journal.path().empty()) progress.note("interrupted; what was measured is kept, --resume goes on from it");
     return 128 + stop_signal();
   }
-  journal.discard();
   bool failed = false;
   bool ran = false;
   for (const Json& row : document["benchmarks"]) {

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -19,7 +20,10 @@ def write_atomic(path: Path, content: str | bytes) -> Path:
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return path
-    place = path.resolve()
+    try:
+        place = path.resolve()
+    except RuntimeError as loop:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from loop
     place.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
     temporary = Path(name)
@@ -30,6 +34,9 @@ def write_atomic(path: Path, content: str | bytes) -> Path:
             os.fsync(file.fileno())
         temporary.chmod(stat.S_IMODE(place.stat().st_mode) if place.exists() else _new_mode())
         temporary.replace(place)
+    except OSError as error:  # which names no file where writing fails
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

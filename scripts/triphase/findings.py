@@ -179,8 +179,9 @@ def expectations_section(records: Records) -> list[str]:
     )
     if above := expectations.above_ceiling(records):
         rows, most = above
+        phases = "phase of a layer" if rows == 1 else "phases of layers"
         text += (
-            f" {rows} phases of layers ran above their ceiling, by up to {percent(most - 1)}: the "
+            f" {rows} {phases} ran above their ceiling, by up to {percent(most - 1)}: the "
             "machine was faster at the time than is known, or their bytes came from nearer."
         )
     if fit:
@@ -253,7 +254,7 @@ def line(cells: list[str], widths: list[int], *, colour: bool) -> str:
 
 def terminal_table(findings: list[Finding]) -> str:
     """The table for the terminal that stdout is: plain when it is none, or when NO_COLOR is set."""
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    colour = sys.stdout is not None and sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     return table(findings, width=shutil.get_terminal_size((120, 24)).columns, colour=colour)
 
 

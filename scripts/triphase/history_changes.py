@@ -32,11 +32,16 @@ configure = add_question
 def run(options: argparse.Namespace) -> int:
     from triphase import history_query as query
     from triphase.history_db import reading
+    from triphase.history_detect import MIN_RUNS
 
     with reading(options.db) as connection:
-        rows = query.changes_of(connection, query.chosen_series(connection, options.kernel))
+        chosen = query.chosen_series(connection, options.kernel)
+        rows = query.changes_of(connection, chosen)
+        most = query.most_runs(connection, chosen)
     if rows or options.format != "table":
         sys.stdout.write(formatted(rows, options.format, COLUMNS))
+    elif most < MIN_RUNS:
+        print(f"no change can be told: {MIN_RUNS} runs of a kernel are the fewest, found {most}")
     else:
         print("no change")
     return 0

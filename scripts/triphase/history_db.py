@@ -35,9 +35,9 @@ WRITERS_LOCK = 0x74726970686173  # of PostgreSQL's advisory locks: one writer at
 _SQLITE_SAYS = {
     "file is not a database": "is no SQLite database, or a damaged one: restore a copy",
     "malformed": "is damaged: restore a copy, or salvage it with 'sqlite3 FILE .recover'",
-    "disk is full": "the disk is full, nothing was added: free some space, then try again",
-    "disk I/O error": "the disk refused to write or read, nothing was added: is it full?",
-    "readonly database": "cannot be written, nothing was added: change its permissions",
+    "disk is full": "the disk is full, nothing was changed: free some space, then try again",
+    "disk I/O error": "the disk refused to write or read, nothing was changed: is it full?",
+    "readonly database": "cannot be written, nothing was changed: change its permissions",
     "unable to open database file": "cannot be opened: check that its folder exists and is yours",
     "database is locked": f"another command has held it for {BUSY_S} s: try again",
 }

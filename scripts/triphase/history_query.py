@@ -83,7 +83,7 @@ def overview(connection: Connection) -> list[Row]:
             "runs": row.runs,
             "first": iso_time(row.first),
             "last": iso_time(row.last),
-            "median_s": row.median_s,
+            "newest_median_s": row.median_s,
             "ci95_low_s": row.low_s,
             "ci95_high_s": row.high_s,
             "last_change_percent": last_change.get(row.id),
@@ -187,6 +187,15 @@ def changes_of(connection: Connection, chosen: Select | None) -> list[Row]:
     ]
 
 
+def most_runs(connection: Connection, chosen: Select | None) -> int:
+    """How many times one of these series ran, at most."""
+    counts = select(func.count().label("runs")).where(points.c.median_s.is_not(None))
+    if chosen is not None:
+        counts = counts.where(points.c.series_id.in_(chosen))
+    counts = counts.group_by(points.c.series_id).subquery()
+    return connection.scalar(select(func.max(counts.c.runs))) or 0
+
+
 def percent(ratio: float) -> float:
     return 100 * (ratio - 1)
 
@@ -194,15 +203,17 @@ def percent(ratio: float) -> float:
 def runs_of(
     connection: Connection,
     ids: Iterable[int] = (),
-    time: int | None = None,
+    span: tuple[int, int] | None = None,
     label: str | None = None,
 ) -> list[Any]:
-    """The runs (id, time, label) with one of the ids, or of that time and label; by time.
+    """The runs (id, time, label) with one of the ids, or of that span of time and label; by time.
 
-    Where both are given, time and label must both fit.
+    Where both are given, span (its end left out) and label must both fit.
     """
     wanted = [among(runs.c.id, ids)]
-    given = [c == v for c, v in ((runs.c.time, time), (runs.c.label, label)) if v is not None]
+    given = [] if span is None else [runs.c.time >= span[0], runs.c.time < span[1]]
+    if label is not None:
+        given.append(runs.c.label == label)
     if given:
         wanted.append(and_(*given))
     statement = select(runs.c.id, runs.c.time, runs.c.label).where(or_(*wanted))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -134,6 +135,18 @@ def microseconds(text: str, where: str) -> int:
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return since.days * 86_400_000_000 + since.seconds * 1_000_000 + since.microseconds
+
+
+def span(text: str, where: str) -> tuple[int, int]:
+    """What a time means, to the digit that it is written to: its first microsecond and its end.
+
+    '2026-01-31' is a day, '2026-01-31T12:00Z' a minute, with seconds it is a second.
+    """
+    first = microseconds(text, where)
+    clock = re.match(r"[\d:]*[.,]?", text.replace(" ", "T").partition("T")[2])[0]
+    digits = sum(letter.isdigit() for letter in clock)
+    seconds = {0: 86_400, 2: 3600, 4: 60}.get(digits, 1)
+    return first, first + (1 if clock.endswith((".", ",")) else seconds * 1_000_000)
 
 
 def iso_time(time: int) -> str:

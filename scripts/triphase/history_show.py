@@ -8,7 +8,15 @@ import sys
 
 from triphase.history_output import add_question, formatted
 
-OVERVIEW = ("kernel", "environment", "runs", "first", "last", "median_s", "last_change_percent")
+OVERVIEW = (
+    "kernel",
+    "environment",
+    "runs",
+    "first",
+    "last",
+    "newest_median_s",
+    "last_change_percent",
+)
 RUNS = (
     "kernel",
     "environment",

@@ -133,8 +133,7 @@ def detect_from(
     for series_id, seen in _read(connection, since(chosen, time, detect.WINDOW)):
         before = known[series_id]
         found = _found(seen, time, before, limit)
-        young = before and before[-1].at >= seen[0][0]
-        if found or young:
+        if found or before:
             claims[series_id] = before + found
     _store_sizes(connection, claims, time)
 

@@ -376,8 +376,8 @@ def farthest(measured: list[Measured], middle: float) -> Measured:
         if one is not None:
             cases.setdefault(one.case, []).append(way)
     which = (f"{case} in {', '.join(found)}" for case, found in cases.items())
-    why = f"farthest from {middle:g}:1 is {', '.join(which)}"
-    why += f"; at {time.case} {time.why}" if time else ""
+    why = f"farthest from {middle:g}:1 is {'; '.join(which)}"
+    why += f". {time.case}: {time.why}" if time else ""
     return Measured(
         case=f"{len(measured)} case{'s' * (len(measured) != 1)}",
         flop=flop and flop.flop,

@@ -14,23 +14,21 @@ from triphase import charts
 from triphase.records import Records, run_main
 
 NAME = "ratio_by_batch"
-NETWORKS = ("LinearNet", "OneNet", "ConvNet")
+FIRST = ("LinearNet", "OneNet", "ConvNet")  # the study's, in its order
 POST_RANGE = {"from": [1.0], "to": [3.0]}
 STEP = 1.07  # by which the networks' marks are set apart sideways, lest they hide each other
 FLOP, TIME = "ratio_flop_with_update", "ratio_time_with_update"
 
 
 def build(records: Records) -> alt.TopLevelMixin:
-    rows = charts.counted_optimizer(records.steps).filter(
-        pl.col("model_name").is_in(NETWORKS), pl.col(FLOP).is_not_null()
-    )
-    if rows.is_empty():
-        raise charts.NothingToPlot(f"no steps of {', '.join(NETWORKS)}")
-    rows = charts.intervals(rows, TIME).select("model_name", "batch", FLOP, TIME, "low", "high")
+    steps = charts.counted_optimizer(records.steps).filter(pl.col(FLOP).is_not_null())
+    networks, left_out = swept(steps)
+    rows = charts.intervals(steps, TIME).filter(pl.col("model").is_in(networks))
+    rows = rows.select("model", "batch", FLOP, TIME, "low", "high")
     batches = rows["batch"].unique().sort().to_list()
-    order, colours, shapes = charts.families(rows["model_name"], NETWORKS)
-    colour = alt.Color("model_name:N", title="network", scale=colours, sort=order)
-    shape = alt.Shape("model_name:N", title="network", scale=shapes, sort=order)
+    order, colours, shapes = charts.families(rows["model"], FIRST)
+    colour = alt.Color("model:N", title="network", scale=colours, sort=order)
+    shape = alt.Shape("model:N", title="network", scale=shapes, sort=order)
     x = alt.X(
         "batch:Q",
         title="batch size (examples per step)",
@@ -43,17 +41,29 @@ def build(records: Records) -> alt.TopLevelMixin:
 
     base = alt.Chart(rows)
     apart = base.transform_calculate(
-        batch=f"datum.batch * pow({STEP}, indexof({order}, datum.model_name) - 1)"
+        batch=f"datum.batch * pow({STEP}, indexof({order}, datum.model) - 1)"
     )
     predicted = alt.Chart(pl.DataFrame(POST_RANGE)).mark_rect(color=charts.SKY, opacity=0.16)
     chart = alt.layer(
         predicted.encode(y=y("from"), y2="to:Q"),
         base.mark_line(strokeWidth=2).encode(x=x, y=y(FLOP), color=colour),
-        charts.timed_points(apart, x, y, TIME, colour=colour, shape=shape),
+        charts.timed_points(apart, x, y, TIME, "model", colour=colour, shape=shape),
     ).properties(width=640, height=400)
     key = "lines: FLOP; marks: measured time, 95 % interval where wider; shaded: 1:1 to 3:1 (post)"
-    caption = charts.caption(records, charts.counted_optimizer(records.steps), key)
+    key += f"; {left_out} more networks are not shown" if left_out else ""
+    caption = charts.caption(records, steps, key)
     return charts.titled(chart, "Backward-forward ratio by batch size", caption)
+
+
+def swept(steps: pl.DataFrame) -> tuple[list[str], int]:
+    """The networks at two batch sizes or more, or the study's; and how many find no colour."""
+    batches = pl.col("batch").n_unique().over("model")
+    study = pl.col("model_name").is_in(FIRST)
+    names = steps.filter((batches > 1) | study)["model"].unique(maintain_order=True).to_list()
+    if not names:
+        raise charts.NothingToPlot("no network ran at two batch sizes or more")
+    names.sort(key=lambda name: name not in FIRST)  # stable
+    return names[: len(charts.PALETTE)], max(0, len(names) - len(charts.PALETTE))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does depth bring the backward-forward ratio to 2:1, in FLOP and in time?
 
-DeeperConvNet(N) over its number of intermediate convolutions; without the update, which is
-negligible here. At the one batch size that most depths share, so that only depth varies.
+DeeperConvNet(N) over its number of intermediate convolutions, or, without it, the network that ran
+at most values of its parameter `depth`. Without the update, which is negligible there. At the one
+batch size that most depths share, so that only depth varies.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from triphase import charts
 from triphase.records import Records, run_main
 
 NAME = "ratio_by_depth"
-NETWORK = "DeeperConvNet"
+FIRST = "DeeperConvNet"  # the study's
 FLOP, TIME = "ratio_flop", "ratio_time"
 
 
 def build(records: Records) -> alt.TopLevelMixin:
     steps = charts.counted_optimizer(records.steps).filter(
-        pl.col("depth").is_not_null(), pl.col(FLOP).is_not_null(), model_name=NETWORK
+        pl.col("depth").is_not_null(), pl.col(FLOP).is_not_null()
     )
-    if steps["depth"].n_unique() < 2:
-        raise charts.NothingToPlot(f"{NETWORK} did not run at two depths or more")
+    network = deepest(steps)
+    steps = steps.filter(model_name=network)
     batch = most_common_batch(steps)
     rows = charts.intervals(steps.filter(batch=batch), TIME).select(
         "model", "depth", FLOP, TIME, "low", "high",
@@ -37,7 +38,8 @@ def build(records: Records) -> alt.TopLevelMixin:
     shape = alt.Shape("weights:N", title=title, scale=shapes, sort=order, legend=legend)
     x = alt.X(
         "depth:Q",
-        title="intermediate convolutions N (logarithmic above 1)",
+        title=f"{'intermediate convolutions' if network == FIRST else 'depth'} N "
+        "(logarithmic above 1)",
         scale=alt.Scale(
             type="symlog", constant=1, domain=[-0.2, depths[-1] * 1.15 + 0.2], nice=False
         ),
@@ -53,8 +55,17 @@ def build(records: Records) -> alt.TopLevelMixin:
         charts.timed_points(base, x, y, TIME, "model", colour=colour, shape=shape),
     ).properties(width=640, height=360)
     key = "line: FLOP; marks: measured time, 95 % interval where wider; dashed: the limit 2:1"
-    heading = f"Backward-forward ratio by depth: {NETWORK}(N), batch {batch}"
+    heading = f"Backward-forward ratio by depth: {network}(N), batch {batch}"
     return charts.titled(chart, heading, charts.caption(records, steps, key))
+
+
+def deepest(steps: pl.DataFrame) -> str:
+    """The study's network if it ran at two depths or more, else that of most depths."""
+    depths = steps.group_by("model_name", maintain_order=True).agg(pl.col("depth").n_unique())
+    several = dict(depths.filter(pl.col("depth") > 1).iter_rows())
+    if not several:
+        raise charts.NothingToPlot("no network ran at two values of a parameter 'depth' or more")
+    return FIRST if FIRST in several else max(several, key=lambda name: several[name])
 
 
 def most_common_batch(steps: pl.DataFrame) -> int:

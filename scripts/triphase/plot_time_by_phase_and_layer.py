@@ -55,10 +55,12 @@ def build(records: Records) -> alt.TopLevelMixin:
     panels = [panel(case, colour) for case in cases if any(layer_times(case))]
     if panels:
         chart = alt.vconcat(chart, alt.concat(*panels, columns=2, spacing=28), spacing=36)
+    ran = len(records.steps.filter(pl.col("median_s").is_not_null()))
     caption = charts.caption(
         records,
         charts.counted_optimizer(records.steps),
-        "medians; a fused-away layer's time stands with the layer that it is fused into",
+        f"medians of {len(cases)} of the {ran} cases that ran; a fused-away layer's time stands "
+        "with the layer that it is fused into",
     )
     return charts.titled(chart, "Time of a training step by phase and by layer", caption)
 

@@ -58,12 +58,13 @@ def run_command(
 
 def _until_read(main: Callable[[], int]) -> int:
     """Runs main and flushes what it printed; it is no error if its reader has read enough."""
+    code = 0
     try:
         code = main()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where the caller closed it
+            sys.stdout.flush()
     except BrokenPipeError:
         _print_nothing_more()
-        return 0
     except OSError as error:
         if error.filename is None:  # of standard output, or else Python tries it again at its end
             _print_nothing_more()
@@ -72,7 +73,7 @@ def _until_read(main: Callable[[], int]) -> int:
 
 
 def _print_nothing_more() -> None:
-    with contextlib.suppress(OSError):  # standard output may be no file at all
+    with contextlib.suppress(OSError, AttributeError):  # standard output may be no file, or closed
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -2,9 +2,11 @@
 #include "bin/cases.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <regex>
+#include <set>
 
 #include "backends/reference/reference.h"
 #include "bin/signals.h"
@@ -57,34 +59,44 @@ void in_file(const std::string& where, const std::function<void()>& body) {
   }
 }
 
+// What the flags ask for: where they name batches, optimizers or dtypes, in place of a suite's own.
 std::vector<CaseSpec> specs_of(const Selection& selection) {
   std::vector<int64_t> batches;
   if (selection.batch) batches = parse_range(*selection.batch, "--batch");
+  for (const int64_t batch : batches) require_batch(batch, "--batch");
+  for (const std::string& optimizer : selection.optimizers) optimizer_named(optimizer);  // refused before any suite's
+  for (const std::string& dtype : selection.dtypes) precision_of(dtype);
+  std::vector<CaseSpec> own;
+  if (!selection.suite.empty()) {
+    const std::string path = find_json(selection.suite, benchmarks_folder() + "/suites", "suite");
+    in_file(path, [&] { own = parse_suite(read_json(path)); });
+    for (CaseSpec& spec : own) {
+      spec.where = path + ": " + spec.where;
+      const std::filesystem::path beside = std::filesystem::path(path).parent_path() / spec.model.name;
+      std::error_code ignored;
+      if (spec.model.name.ends_with(".json") && std::filesystem::exists(beside, ignored)) {
+        spec.model.name = beside.string();  // else from where the program runs
+      }
+    }
+  }
+  for (const std::string& model : selection.models) {
+    own.emplace_back();
+    own.back().model = parse_model_spec(model);
+  }
+  const auto given_or = []<class T>(const std::vector<T>& given, const T& value) {
+    return given.empty() ? std::vector<T>{value} : given;
+  };
   std::vector<CaseSpec> specs;
-  // What the flags give, in place of what the spec has.
-  const auto add = [&](const CaseSpec& spec) {
-    const auto given_or = []<class T>(const std::vector<T>& given, const T& own) {
-      return given.empty() ? std::vector<T>{own} : given;
-    };
+  std::set<std::string> seen;
+  for (const CaseSpec& spec : own) {
     const Crossing crossing{{spec.model},
                             given_or(batches, spec.batch),
                             given_or(selection.optimizers, spec.optimizer),
                             given_or(selection.dtypes, spec.dtype)};
-    add_cases(crossing, spec.where, specs);
-  };
-  if (!selection.suite.empty()) {
-    const std::string path = find_json(selection.suite, benchmarks_folder() + "/suites", "suite");
-    std::vector<CaseSpec> own;
-    in_file(path, [&] { own = parse_suite(read_json(path)); });
-    for (CaseSpec& spec : own) {
-      spec.where = path + ": " + spec.where;
-      add(spec);
-    }
-  }
-  for (const std::string& model : selection.models) {
-    CaseSpec spec;
-    spec.model = parse_model_spec(model);
-    add(spec);
+    const std::string first = spec.model.name + ":" + spec.model.parameters.dump() + "/" +
+                              std::to_string(crossing.batches.front()) + "/" + crossing.optimizers.front() + "/" +
+                              crossing.dtypes.front();
+    if (seen.insert(first).second) add_cases(crossing, spec.where, specs);  // else alike but for what the flags replace
   }
   return specs;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // triphase_ceilings: measures what this machine can do at best, fits the prediction on networks made for it, and keeps
 // both in a file that triphase_steps reads. Where there is such a file already, only shows it.
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <iostream>
@@ -107,6 +108,18 @@ std::vector<Case> calibration_cases(const Flags& flags) {
   return select_cases(selection, flags.threads, flags.time_per_case_s);
 }
 
+// Refuses a type of --dtype that the backend does not compute in.
+void require_dtypes(const Flags& flags, const std::vector<Case>& cases, Backend& backend) {
+  if (!flags.dtypes.empty() && flags.calibration == "off") {
+    throw InputError("--dtype", "a calibration to fit in it", "--calibration=off");
+  }
+  for (const std::string& dtype : flags.dtypes) {
+    const auto first = std::ranges::find(cases, dtype, [](const Case& item) { return item.id.dtype; });
+    const auto plan = backend.compile(*first->program, {flags.threads});
+    if (const auto* why = std::get_if<Unsupported>(&plan)) throw InputError("--dtype", why->reason);
+  }
+}
+
 int64_t memory_of(const Flags& flags, const Backend& backend) {
   return memory_to_use(flags.max_memory, backend, memory_to_use(flags.max_memory));
 }
@@ -136,16 +149,18 @@ void calibrate_on(std::vector<Case> cases, const Flags& flags, Backend& backend,
       continue;
     }
     const auto all = demands(*cases[i].program, measured.groups, measured.extents, known.machine(measured));
-    if (!all) return;
+    if (!all) continue;
     ++measured_cases;
     observe(measured, *all, observations);
   }
+  if (observations.empty()) return;
   known.factors = calibrate(observations);
   known.fit = fit_of(observations, known.factors, measured_cases);
 }
 
 KnownMachine measure_machine(const Flags& flags, Backend& backend) {
-  const std::vector<Case> cases = calibration_cases(flags);  // a wrong suite is refused before the measuring
+  const std::vector<Case> cases = calibration_cases(flags);  // what is wrong is refused before the measuring
+  require_dtypes(flags, cases, backend);
   ProgressLine progress(2, 0);
   KnownMachine known;
   known.backend = flags.backend;

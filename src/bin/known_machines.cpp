@@ -6,6 +6,7 @@
 
 #include "bin/cases.h"
 #include "core/error.h"
+#include "measure/process_usage.h"
 #include "report/environment.h"
 #include "report/format.h"
 #include "report/journal.h"
@@ -33,6 +34,9 @@ KnownMachines::KnownMachines(const std::string& choice, const std::vector<std::s
     const int threads = (*backend)->computing_threads(host_threads);
     if ((*backend)->probes(threads).empty()) continue;
     const std::string fingerprint = machine_fingerprint(**backend);
+    const std::string flags = (name == "onednn" ? "" : " --backend=" + name) +
+                              (host_threads == usable_cpus() ? "" : " --threads=" + std::to_string(threads)) +
+                              (choice == "auto" ? "" : " --out=" + choice);
     Entry entry;
     entry.path = choice == "auto" ? ceilings_path(fingerprint, name, threads) : choice;
     std::optional<KnownMachine> known = read_ceilings(entry.path);
@@ -44,7 +48,7 @@ KnownMachines::KnownMachines(const std::string& choice, const std::vector<std::s
       if (choice != "auto")
         throw InputError("--ceilings", "auto, off or a file of triphase_ceilings", "'" + choice + "'");
       notes.push_back("no ceilings are known for this machine, so times are set against none: run triphase_ceilings" +
-                      std::string(name == "onednn" ? "" : " --backend=" + name));
+                      flags);
       continue;
     }
     if (known->fingerprint != fingerprint || known->threads != threads || known->backend != name) {
@@ -56,7 +60,7 @@ KnownMachines::KnownMachines(const std::string& choice, const std::vector<std::s
     }
     for (const std::string& doubt : doubts(*known)) {
       notes.push_back("the ceilings are not to be trusted, as " + doubt + " while they were measured: run " +
-                      "triphase_ceilings --remeasure when the machine is idle");
+                      "triphase_ceilings --remeasure" + flags + " when the machine is idle");
     }
     entry.known = std::move(*known);
     entry.gauge = Gauge::make(**backend, threads, memory_bytes(**backend) / kGaugeShare);
@@ -97,21 +101,27 @@ std::string KnownMachines::remeasure(const std::string& backend, const Json& bec
   std::string text = because["name"].get<std::string>() + " ran at " + fixed(100 * excess, 0) + " % of its ceiling (" +
                      because["bound"].get<std::string>() + "). Ceilings measured again:";
   std::vector<Ceiling> again;
+  const ProcessUsage usage;
+  bool on_host = true;
   try {
     auto made = make_backend(backend);
     if (const auto* why = std::get_if<Unsupported>(&made)) return text + " not, " + why->reason;
     Backend& device = *std::get<std::unique_ptr<Backend>>(made);
+    on_host = !device.free_bytes();
     again = measure_ceilings(device, entry.known.threads, memory_bytes(device) / 2, {3, 0.05}, {});
   } catch (const std::exception& error) {  // the row stands without
     return text + " not, " + error.what();
   }
-  entry.remeasured = {{"row", because["name"]}, {"of_its_ceiling", excess}, {"risen", Json::array()}};
+  if (on_host && usage.switches_per_s() > kBusySwitchesPerS) return text + " not kept, as the machine is busy";
+  Remeasured result{iso_time(), because["name"].get<std::string>(), excess, {}};
   for (const auto& [was, is] : raise_ceilings(entry.known.ceilings, again)) {
-    entry.remeasured["risen"].push_back({{"kernel", name_of(was)}, {"from", was.value}, {"to", is.value}});
+    result.risen.push_back({name_of(was), was.value, is.value});
     const auto text_of = [](const Ceiling& c) { return c.latency ? duration(c.value) : si(c.value); };
     text += " " + name_of(was) + " " + text_of(was) + " to " + text_of(is) + ";";
   }
-  if (entry.remeasured["risen"].empty()) return text + " none is higher now, so where its bytes come from is misjudged";
+  const bool risen = !result.risen.empty();
+  entry.known.remeasured = std::move(result);
+  if (!risen) return text + " none is higher now, so where its bytes come from is misjudged";
   text.back() = '.';
   try {
     write_atomically(entry.path, to_json(entry.known).dump(1) + "\n");
@@ -125,7 +135,6 @@ Json KnownMachines::record() const {
   Json json = Json::object();
   for (const auto& [name, entry] : entries_) {
     json[name] = to_json(entry.known);
-    if (!entry.remeasured.is_null()) json[name]["remeasured"] = entry.remeasured;
   }
   return json;
 }

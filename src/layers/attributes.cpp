@@ -51,11 +51,12 @@ bool Attributes::boolean(const std::string& key, bool fallback) {
   return value->get<bool>();
 }
 
-double Attributes::positive_number(const std::string& key, double fallback) {
+double Attributes::share(const std::string& key, double fallback) {
   const json* value = find(key);
   if (!value) return fallback;
-  if (!value->is_number() || !(value->get<double>() > 0))
-    throw InputError(path(key), "a positive number", describe(*value));
+  if (!value->is_number() || !(value->get<double>() > 0 && value->get<double>() <= 1)) {
+    throw InputError(path(key), "a number above 0 and up to 1", describe(*value));
+  }
   return value->get<double>();
 }
 

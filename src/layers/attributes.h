@@ -34,7 +34,8 @@ class Attributes {
   std::string text(const std::string& key);
   std::string text(const std::string& key, const std::string& fallback);
   bool boolean(const std::string& key, bool fallback);
-  double positive_number(const std::string& key, double fallback);
+  // Above 0 and at most 1.
+  double share(const std::string& key, double fallback);
   int64_t integer(const std::string& key, int64_t minimum, int64_t maximum, std::optional<int64_t> fallback = {});
   // A number, or a pair [height, width].
   std::array<int64_t, 2> pair(const std::string& key, int64_t minimum, int64_t maximum,

@@ -194,7 +194,8 @@ std::vector<std::pair<Ceiling, Ceiling>> raise_ceilings(std::vector<Ceiling>& kn
       if (is_gauge(c.kernel) && c.threads == have.threads) reading[0][c.kernel] = c.value;
     }
     const Speed speed = speed_of(reading, known, have.threads);
-    const Ceiling then = at_speed(*now, {1 / speed.arithmetic, 1 / speed.cache, 1 / speed.memory});
+    const auto down = [](double rate) { return 1 / std::max(1.0, rate); };
+    const Ceiling then = at_speed(*now, {down(speed.arithmetic), down(speed.cache), down(speed.memory)});
     if (!better(then, have)) continue;
     raised.emplace_back(have, then);
     have = then;

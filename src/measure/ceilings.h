@@ -81,8 +81,10 @@ Ceiling at_speed(Ceiling ceiling, const Speed& speed);
 // "gemm f32", "read L3".
 std::string name_of(const Ceiling& ceiling);
 
-// Replaces each of the `known` ceilings that was better when measured `again`, both at the speed of the known ones, and
-// gives those replaced as they were and as they are. Gauges stay as they were.
+// Replaces each of the `known` ceilings that was better when measured `again`, and gives those replaced as they were
+// and as they are. Where the gauge tells that the machine was faster the second time, what it reached then is brought
+// down to its speed the first time; never up, as a busy machine slows the gauge and lets the best of other runs pass.
+// Gauges stay as they were.
 std::vector<std::pair<Ceiling, Ceiling>> raise_ceilings(std::vector<Ceiling>& known, const std::vector<Ceiling>& again);
 
 // The machine as a step on so many threads sees it. Rates that were not measured are absent.

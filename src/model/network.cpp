@@ -27,28 +27,30 @@ bool is_name(const std::string& name, std::string_view others) {
   });
 }
 
-// "$depth" stands for the value of the parameter depth; anything else for itself.
-json substitute(const json& value, const json& parameters, const std::string& path) {
+// "$depth" stands for the value of the parameter depth; anything else for itself. `used` gets the names that stand.
+json substitute(const json& value, const json& parameters, const std::string& path, std::set<std::string>& used) {
   if (value.is_string() && value.get_ref<const std::string&>().starts_with('$')) {
     const std::string name = value.get<std::string>().substr(1);
     if (!parameters.contains(name)) throw InputError(path, "a parameter of this model", "'$" + name + "'");
+    used.insert(name);
     return parameters.at(name);
   }
   if (value.is_array()) {
     json result = json::array();
     for (size_t i = 0; i < value.size(); ++i) {
-      result.push_back(substitute(value[i], parameters, path + "[" + std::to_string(i) + "]"));
+      result.push_back(substitute(value[i], parameters, path + "[" + std::to_string(i) + "]", used));
     }
     return result;
   }
   return value;
 }
 
-json substitute_members(const json& object, const json& parameters, const std::string& path) {
+json substitute_members(const json& object, const json& parameters, const std::string& path,
+                        std::set<std::string>& used) {
   if (!object.is_object()) return object;
   json result = json::object();
   for (const auto& [key, value] : object.items()) {
-    result[key] = key == "layers" ? value : substitute(value, parameters, path + "." + key);
+    result[key] = key == "layers" ? value : substitute(value, parameters, path + "." + key, used);
   }
   return result;
 }
@@ -79,7 +81,7 @@ json merge_parameters(const json& defaults, const json& given, const std::string
 // Expands repeats and resolves names; layers stay in the order listed.
 class LayerList {
  public:
-  explicit LayerList(const json& parameters) : parameters_(parameters) {}
+  LayerList(const json& parameters, std::set<std::string>& used) : parameters_(parameters), used_(used) {}
 
   void expand(const json& list, const std::string& path, const std::string& suffix, const std::string& owner_suffix) {
     if (!list.is_array()) throw InputError(path, "a list of layers", describe(list));
@@ -94,7 +96,7 @@ class LayerList {
       if (++items_ > kMostLayers) {
         throw InputError(here, "at most " + std::to_string(kMostLayers) + " layers and repeats", "more");
       }
-      const json item = substitute_members(list[i], parameters_, here);
+      const json item = substitute_members(list[i], parameters_, here, used_);
       if (item.is_object() && item.contains("repeat")) {
         expand_repeat(item, here, suffix, owner_suffix);
       } else {
@@ -189,6 +191,7 @@ class LayerList {
 
  private:
   const json& parameters_;
+  std::set<std::string>& used_;  // names of parameters that stand somewhere
   std::vector<Scope> scopes_;
   std::vector<Network::Layer> layers_;
   std::set<std::string> seen_;
@@ -285,7 +288,8 @@ Network parse_network(const json& root, const json& given) {
     network.spec += (network.spec == network.name ? ":" : ",") + name + "=" + value.dump();
   }
 
-  const json input_json = substitute_members(top.require("input", "an object"), network.parameters, "$.input");
+  std::set<std::string> used;
+  const json input_json = substitute_members(top.require("input", "an object"), network.parameters, "$.input", used);
   Attributes input(input_json, "$.input");
   network.input_shape = input.shape("shape");
   if (const std::string dtype = input.text("dtype", "f32"); dtype != "f32") {
@@ -293,16 +297,22 @@ Network parse_network(const json& root, const json& given) {
   }
   input.finish();
 
-  LayerList list(network.parameters);
+  LayerList list(network.parameters, used);
   list.expand(top.require("layers", "a list of layers"), "$.layers", "", "");
   network.layers = list.sorted();
 
-  const json loss_json = substitute_members(top.require("loss", "an object"), network.parameters, "$.loss");
+  const json loss_json = substitute_members(top.require("loss", "an object"), network.parameters, "$.loss", used);
   Attributes loss(loss_json, "$.loss");
   network.loss_kind = loss.text("kind");
   network.loss = LayerList::find_kind(loss_kinds(), network.loss_kind, "$.loss.kind").read(loss);
   loss.finish();
   top.finish();
+  for (const auto& [name, unused] : network.parameters.items()) {
+    if (!used.contains(name)) {
+      throw InputError("$.parameters." + name, "a parameter that stands somewhere, as \"$" + name + "\"",
+                       "none that does");
+    }
+  }
   return network;
 }
 
@@ -317,10 +327,13 @@ Network load_network(const ModelSpec& spec, const std::string& folder) {
   }
 }
 
+void require_batch(int64_t batch, const std::string& where) {
+  if (batch >= 1 && batch <= kMaxExtent) return;
+  throw InputError(where, "an integer from 1 to " + std::to_string(kMaxExtent), std::to_string(batch));
+}
+
 StepProgram lower(const Network& network, int64_t batch, const Optimizer& optimizer) {
-  if (batch < 1 || batch > kMaxExtent) {
-    throw InputError("batch", "an integer from 1 to " + std::to_string(kMaxExtent), std::to_string(batch));
-  }
+  require_batch(batch, "batch");
   std::string path = "$.input.shape";
   try {
     Builder builder(batch, optimizer);

@@ -45,6 +45,9 @@ Network parse_network(const nlohmann::json& json, const nlohmann::json& paramete
 // Reads a model by spec: a path to a .json file, or a stem within `folder`, case-insensitive.
 Network load_network(const ModelSpec& spec, const std::string& folder);
 
+// Throws InputError where no step can have so many examples.
+void require_batch(int64_t batch, const std::string& where);
+
 // The step of one batch. Throws InputError where a layer does not fit its input or a size overflows.
 StepProgram lower(const Network& network, int64_t batch, const Optimizer& optimizer);
 

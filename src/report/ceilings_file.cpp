@@ -92,6 +92,23 @@ Ceiling ceiling(const Reader& json) {
   return result;
 }
 
+Remeasured remeasured(const Reader& json) {
+  Remeasured result{json.at("at").text(), json.at("row").text(), json.at("of_its_ceiling").positive(), {}};
+  for (const Reader& item : json.at("risen").items()) {
+    result.risen.push_back({item.at("kernel").text(), item.at("from").positive(), item.at("to").positive()});
+  }
+  return result;
+}
+
+OrderedJson to_json(const Remeasured& remeasured) {
+  OrderedJson risen = OrderedJson::array();
+  for (const auto& [kernel, from, to] : remeasured.risen) {
+    risen.push_back({{"kernel", kernel}, {"from", from}, {"to", to}});
+  }
+  return {
+      {"at", remeasured.at}, {"row", remeasured.row}, {"of_its_ceiling", remeasured.of_its_ceiling}, {"risen", risen}};
+}
+
 std::string unit(const Ceiling& ceiling) {
   if (ceiling.latency) return "s";
   return ceiling.dtype.empty() && ceiling.kernel != "gauge_arithmetic" ? "B/s" : "FLOP/s";
@@ -142,6 +159,7 @@ OrderedJson to_json(const KnownMachine& known) {
                       {"fingerprint", known.fingerprint},
                       {"measured_at", known.measured_at}};
   if (known.switches_per_s) json["involuntary_switches_per_s"] = *known.switches_per_s;
+  if (known.remeasured) json["remeasured"] = to_json(*known.remeasured);
   json["rates"] = rates;
   if (known.fit) {
     json["calibration"] = {{"cases", known.fit->cases},
@@ -165,6 +183,7 @@ KnownMachine known_machine(const Json& json, const std::string& file) {
   known.measured_at = reader.at("measured_at").text();
   if (const char* key = "involuntary_switches_per_s"; reader.has(key)) known.switches_per_s = reader.at(key).number();
   for (const Reader& item : reader.at("rates").items()) known.ceilings.push_back(ceiling(item));
+  if (reader.has("remeasured")) known.remeasured = remeasured(reader.at("remeasured"));
   if (!reader.has("calibration")) return known;
   const Reader calibration = reader.at("calibration");
   known.fit = CalibrationFit{static_cast<size_t>(calibration.at("cases").count()),
@@ -219,6 +238,14 @@ std::string ceilings_table(const KnownMachine& known) {
     text += "\nprediction: fitted to " + std::to_string(known.fit->rows) + " layers and phases of " +
             std::to_string(known.fit->cases) + " calibration cases; |predicted / measured - 1| there: median " +
             percent(known.fit->median_error) + ", 90 % within " + percent(known.fit->p90_error) + "\n";
+  }
+  if (known.remeasured) {
+    text += "\nmeasured again at " + known.remeasured->at + ", as " + known.remeasured->row + " ran at " +
+            fixed(100 * known.remeasured->of_its_ceiling, 0) + " % of its ceiling; risen:";
+    for (const auto& [kernel, from, to] : known.remeasured->risen) {
+      text += " " + kernel + " by " + percent(std::abs(to / from - 1)) + ",";
+    }
+    text.back() = '\n';
   }
   for (const std::string& doubt : doubts(known)) {
     text += "\nNot to be trusted: while these were measured " + doubt + "; --remeasure when the machine is idle\n";

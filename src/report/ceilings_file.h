@@ -21,6 +21,19 @@ struct CalibrationFit {
   double p90_error = 0;
 };
 
+// That ceilings were measured again, because a row ran above its own, and which have risen.
+struct Remeasured {
+  struct Risen {
+    std::string kernel;
+    double from = 0;
+    double to = 0;
+  };
+  std::string at;   // ISO 8601
+  std::string row;  // its name
+  double of_its_ceiling = 0;
+  std::vector<Risen> risen;
+};
+
 struct KnownMachine {
   std::string backend;
   int threads = 1;
@@ -30,7 +43,8 @@ struct KnownMachine {
   std::optional<double> switches_per_s;
   std::vector<Ceiling> ceilings;
   Factors factors;
-  std::optional<CalibrationFit> fit;  // absent where nothing was calibrated
+  std::optional<CalibrationFit> fit;     // absent where nothing was calibrated
+  std::optional<Remeasured> remeasured;  // the last time, if ever
 
   // As it was while a measurement went on.
   Speed speed(const Measurement& measured) const { return speed_of(measured.readings, ceilings, threads); }

@@ -16,7 +16,7 @@ void add(Table& table, const Json& row, double step_s, const std::string& name) 
   const double s = row["median_s"].get<double>();
   const double roofline_s = row["roofline_s"].get<double>();
   table.add({name, row["phase"].get<std::string>(), duration(s), percent(s / step_s), row["bound"].get<std::string>(),
-             duration(roofline_s), percent(roofline_s / s),
+             duration(roofline_s), percent(roofline_s / s), duration(std::max(0.0, s - roofline_s)),
              row.contains("predicted_s") ? duration(row["predicted_s"].get<double>()) : "-",
              row.value("implementation", "")});
 }
@@ -35,8 +35,8 @@ std::string explain(const std::vector<Json>& rows) {
   if (step == nullptr) return "no ceilings are known to explain the time by: run triphase_ceilings first\n";
   const double step_s = (*step)["median_s"].get<double>();
   std::ranges::stable_sort(layers, std::greater(), [](const Json* row) { return lost_s(*row); });
-  Table table({"layer", "phase", "time", "of the step", "bound", "ceiling's time", "of its ceiling", "predicted",
-               "implementation"});
+  Table table({"layer", "phase", "time", "of the step", "bound", "ceiling's time", "of its ceiling", "lost",
+               "predicted", "implementation"});
   for (const Json* row : layers) add(table, *row, step_s, (*row)["layer"].get<std::string>());
   table.rule();
   for (const Json* row : phases) add(table, *row, step_s, "all");

@@ -2,6 +2,7 @@
 #include "report/journal.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -32,6 +33,17 @@ void write_all(int file, const std::string& text, const std::string& path) {
   if (fsync(file) != 0 && errno != EINVAL) fail(path, "syncing");  // EINVAL: a pipe or the like
 }
 
+// Where a link leads in the end, whether or not there is anything; any other path itself.
+std::string followed(fs::path path) {
+  constexpr int kMostLinks = 40;
+  std::error_code error;
+  for (int links = 0; fs::is_symlink(path, error); ++links) {
+    if (links == kMostLinks) throw InputError(path, "a file that can be written", "links that lead to each other");
+    path = path.parent_path() / fs::read_symlink(path, error);
+  }
+  return path.string();
+}
+
 void sync_folder(const std::string& path) {
   const fs::path folder = fs::path(path).has_parent_path() ? fs::path(path).parent_path() : fs::path(".");
   const int file = open(folder.c_str(), O_RDONLY | O_DIRECTORY);
@@ -44,8 +56,7 @@ void sync_folder(const std::string& path) {
 
 void write_atomically(const std::string& given, const std::string& text) {
   std::error_code error;
-  std::string path = given;  // of a link, what it leads to
-  if (fs::is_symlink(given, error) && fs::is_regular_file(given, error)) path = fs::canonical(given, error).string();
+  const std::string path = followed(given);
   if (fs::exists(path, error) && !fs::is_regular_file(path, error)) {  // /dev/stdout and the like: nothing to rename
     const int file = open(path.c_str(), O_WRONLY);
     if (file < 0) fail(path, "opening");
@@ -54,9 +65,10 @@ void write_atomically(const std::string& given, const std::string& text) {
     return;
   }
   const std::string temporary = path + ".tmp" + std::to_string(getpid());
-  const int file = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+  const int file = open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
   if (file < 0) fail(path, "creating " + temporary);
   try {
+    if (struct stat earlier{}; stat(path.c_str(), &earlier) == 0) fchmod(file, earlier.st_mode & 07777);
     write_all(file, text, path);
   } catch (...) {
     close(file);
@@ -132,7 +144,11 @@ const Journal::Rows* Journal::find(const std::string& case_name, int repetition)
 
 void Journal::append(const std::string& case_name, int repetition, const Rows& rows) {
   if (file_ < 0) return;
-  write_all(file_, Json{{"case", case_name}, {"repetition", repetition}, {"rows", rows}}.dump() + "\n", path_);
+  try {
+    write_all(file_, Json{{"case", case_name}, {"repetition", repetition}, {"rows", rows}}.dump() + "\n", path_);
+  } catch (const InputError& error) {
+    throw InputError(error.what(), "what was measured before is kept in it; once there is room, --resume goes on");
+  }
 }
 
 void Journal::discard() {

@@ -169,6 +169,22 @@ TEST(Ceilings, measured_again_are_raised_only_where_they_are_better_at_the_same_
   EXPECT_EQ(known.size(), 5u);
 }
 
+// A busy machine slows the gauge, and the best of other runs still shows what the machine can do.
+TEST(Ceilings, measured_again_are_never_raised_beyond_what_was_reached) {
+  const std::vector<Ceiling> before = {rate("gauge_arithmetic", "", 0, 100), rate("gauge_memory", "", 0, 10),
+                                       rate("gemm", "", 0, 50), rate("read", "memory", 1000, 4)};
+  std::vector<Ceiling> known = before;
+  std::vector<Ceiling> again = before;
+  again[0].value = 40;
+  again[1].value = 2;
+  again[2].value = 45;  // as fast as 112 at the speed of the known ones, says the gauge
+  again[3].value = 5;
+  const auto raised = raise_ceilings(known, again);
+  ASSERT_EQ(raised.size(), 1u);
+  EXPECT_DOUBLE_EQ(known[2].value, 50);
+  EXPECT_DOUBLE_EQ(known[3].value, 5);
+}
+
 std::vector<Ceiling> levels() {
   return {rate("read", "L1", 1000, 800), rate("read", "L3", 100000, 8), rate("read", "memory", 1000000, 2),
           rate("load", "L1", 1000, 1e-9, true), rate("load", "memory", 1000000, 1e-7, true)};

@@ -281,8 +281,10 @@ constexpr Refusal kBadLayers[] = {
      "$.layers[0].padding: expected at most half of the kernel, found 2"},
     {R"([{"name": "a", "kind": "max_pool2d", "kernel": 3, "dilation": 2}])",
      "$.layers[0].dilation: expected only the keys"},
-    {R"([{"name": "a", "kind": "batch_norm2d", "eps": 0}])", "$.layers[0].eps: expected a positive number, found 0"},
-    {R"([{"name": "a", "kind": "batch_norm2d", "momentum": "x"}])", "$.layers[0].momentum: expected a positive number"},
+    {R"([{"name": "a", "kind": "batch_norm2d", "eps": 0}])",
+     "$.layers[0].eps: expected a number above 0 and up to 1, found 0"},
+    {R"([{"name": "a", "kind": "batch_norm2d", "momentum": "x"}])", "$.layers[0].momentum: expected a number"},
+    {R"([{"name": "a", "kind": "batch_norm2d", "momentum": 1.5}])", "above 0 and up to 1, found 1.5"},
 };
 
 TEST(Refusals, bad_layers_are_refused_with_their_path_what_was_expected_and_what_was_found) {
@@ -365,6 +367,8 @@ TEST(Refusals, bad_members_of_the_model_are_refused_with_their_path) {
       {"/loss/reduction", "\"sum\"", "$.loss.reduction: expected only the keys kind"},
       {"/layers", "", "$.layers: expected a list of layers, found nothing"},
       {"/parameters", "[]", "$.parameters: expected an object, found a list of 0"},
+      {"/parameters", "{\"unused\": 1}",
+       "$.parameters.unused: expected a parameter that stands somewhere, as \"$unused\", found none that does"},
       {"/parameters", "{\"p\": 1.5}", "$.parameters.p: expected an integer or a boolean, found 1.5"},
       {"/parameters", "{\"p\": \"x\"}", "$.parameters.p: expected an integer or a boolean, found \"x\""},
       {"/version", "2",

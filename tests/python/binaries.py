@@ -138,8 +138,9 @@ REFUSED_FLAGS: dict[str, tuple[list[object], list[str]]] = {
         )
         for seed in ("-1", 2**64, "1.5", "one")
     },
-    "batch_of_suite": (["--suite=smoke", "--batch=0"], ["smoke.json: $[0]: batch: expected"]),
-    "dtype_of_suite": (["--suite=smoke", "--dtype=f99"], ["one of f32, tf32, bf16, f16"]),
+    "batch_of_suite": (["--suite=smoke", "--batch=0"], [": --batch: expected an integer from 1"]),
+    "dtype_of_suite": (["--suite=smoke", "--dtype=f99"], [": dtype: expected one of f32, tf32"]),
+    "optimizer_of_suite": (["--suite=smoke", "--optimizer=foo"], [": optimizer: expected one of"]),
     "too_many_of_suite": (["--suite=smoke", "--batch=1:99999:+1"], ["at most 100000 cases"]),
     "parameter_twice": (["--model=MLP:inputs=1,inputs=2"], ["each parameter once", "'inputs'"]),
     "context_twice": (["--model=OneNet", "--benchmark_context=a=1,b=2,a=3"], ["each key once"]),

@@ -230,6 +230,8 @@ def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
         (["--backend=abacus"], ["--backend", "abacus"]),
         (["--backend=reference", "--calibration=off"], ["--backend", "reference"]),
         (["--calibration=nowhere"], ["nowhere"]),
+        (["--calibration=off", "--dtype=bf16"], ["--dtype: expected a calibration"]),
+        (["--calibration=smoke", "--dtype=f32,f16"], ["--dtype: ", "f16"]),
         (["--threads=0"], ["--threads"]),
         (["--out=/proc/nowhere/x.json"], ["/proc/nowhere"]),
         (["--unknown"], ["--unknown"]),

@@ -14,6 +14,7 @@ import pytest
 
 from binaries import (
     REFUSED_FLAGS,
+    ROOT,
     Json,
     assert_refused,
     binary,
@@ -159,12 +160,71 @@ def test_a_signal_ends_what_only_lists(flag: str) -> None:
     assert err == "triphase_steps: interrupted; nothing written\n"
 
 
+def test_a_reader_that_leaves_loses_no_results(tiny: Path, tmp_path: Path, backend: str) -> None:
+    out = tmp_path / "out.json"
+    flags = f"--model={tiny} --backend={backend} --time_per_case=0.01 --benchmark_out={out}"
+    command = f"{binary('triphase_steps')} {flags} --benchmark_format=json | true"
+    subprocess.run(["bash", "-c", command], capture_output=True, check=False, timeout=60)
+    assert statuses(results(out)) == ["ok"]
+    assert not out.with_name("out.json.journal").exists()
+
+
+def test_what_finds_no_room_leaves_the_journal_and_says_so(
+    tiny: Path, tmp_path: Path, backend: str
+) -> None:
+    out = tmp_path / "out.json"
+    flags = f"--model={tiny} --backend={backend} --time_per_case=0.01 --benchmark_out={out}"
+    command = f"{binary('triphase_steps')} {flags} --benchmark_repetitions=2"
+
+    def run_within(size: float) -> subprocess.CompletedProcess[str]:
+        limited = f"ulimit -f {int(size / 1024)}; trap '' XFSZ; {command}"
+        return subprocess.run(
+            ["bash", "-c", limited], capture_output=True, text=True, check=False, timeout=60
+        )
+
+    assert run_within(1e9).returncode == 0
+    size = out.stat().st_size
+    out.unlink()
+    done = run_within(0.9 * size)  # room for the journal alone, which is written without spaces
+    assert done.returncode == 2
+    assert "Tiny" in done.stdout  # the table
+    assert f"{out}: expected a file that can be written" in done.stderr.splitlines()[-1]
+    assert f"kept in {out}.journal" in done.stderr.splitlines()[-1]
+    assert not out.exists()
+    out.with_name("out.json.journal").unlink()
+    done = run_within(0.5 * size)
+    assert done.returncode == 2
+    assert "what was measured before is kept in it" in done.stderr.splitlines()[-1]
+    assert out.with_name("out.json.journal").exists()
+
+
 def test_flags_of_no_effect_are_noted(tiny: Path) -> None:
     process = steps(f"--model={tiny}", "--benchmark_min_time=0.5", "--benchmark_list_tests")
     assert process.returncode == 0
     assert process.stderr == (
         "--benchmark_min_time is of no effect here; --help lists the flags that are\n"
     )
+
+
+def test_a_suite_finds_models_beside_itself(tmp_path: Path) -> None:
+    write_model(tmp_path, tiny_network("Beside"), "beside.json")
+    suite = write_model(tmp_path, [{"model": "beside.json", "batch": 2}], "suite.json")
+    listed = steps(f"--suite={suite}", "--benchmark_list_tests")
+    assert listed.returncode == 0, listed.stderr
+    assert listed.stdout.startswith("Beside/batch:2/")
+
+
+def test_the_description_of_models_has_every_kind_and_its_example_runs(tmp_path: Path) -> None:
+    text = (ROOT / "benchmarks" / "models" / "README.md").read_text()
+    example = write_model(tmp_path, text.split("```json")[1].split("```")[0])
+    assert run("triphase_cost", f"--model={example}:width=8,depth=2").returncode == 0
+    for what in ("layers", "loss"):
+        wrong = tiny_network()
+        where = wrong["loss"] if what == "loss" else wrong["layers"][0]
+        where["kind"] = "nothing"
+        refused = run("triphase_cost", f"--model={write_model(tmp_path, wrong)}").stderr
+        for kind in refused.split("one of ")[1].split(", found")[0].split(", "):
+            assert f"`{kind}`" in text, kind
 
 
 def test_what_flags_give_takes_the_place_of_a_suites_own(tmp_path: Path) -> None:
@@ -194,6 +254,7 @@ def test_what_flags_give_takes_the_place_of_a_suites_own(tmp_path: Path) -> None
         for dtype in ("f32", "f16")
         for case in [(one, b, dtype, o) for b, o in of_one] + [(mlp, 2, dtype, "sgd")]
     }
+    assert len(cases("--batch=1:9999:+1", "--optimizer=sgd", "--dtype=f32")) == 2 * 9999
     assert cases("--batch=3", "--optimizer=momentum") == {
         name(one, 3, "f32", "momentum"),
         name(mlp, 3, "bf16", "momentum"),

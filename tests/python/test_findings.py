@@ -202,7 +202,7 @@ def test_of_several_cases_each_way_of_counting_names_its_own():
     ]
     found = measures.farthest(cases, 2)
     assert (found.flop, found.flop_executed, found.bytes, found.time) == (3, None, 5, 1)
-    assert found.why == "farthest from 2:1 is A in FLOP, B in bytes, time; at B it waits"
+    assert found.why == "farthest from 2:1 is A in FLOP; B in bytes, time. B: it waits"
 
 
 def test_flop_of_the_passes_grow_with_the_batch_and_those_of_the_update_do_not(full_findings):

@@ -75,12 +75,13 @@ def test_runs_are_removed_by_file_time_or_label(filled, files, capsys):
     told = "removed: the run of 2026-01-01T00:00:00Z\nremoved: the run of 2026-01-02T00:00:00Z\n"
     assert (code, out) == (0, told)
     assert left()[0] == "03"
-    code, out, _ = run(capsys, "remove", "--time", "2026-01-03T00:00Z")
+    code, out, _ = run(capsys, "remove", "--time", "2026-01-03 00:00")
     assert (code, out) == (0, "removed: the run of 2026-01-03T00:00:00Z\n")
-    run(capsys, "add", files[0], "--label", "busy")
+    run(capsys, "add", files[0], "--label", "busy\x1b[2J")
     assert left()[:2] == ["01", "04"]
-    code, out, _ = run(capsys, "remove", "--label", "busy")
-    assert (code, out) == (0, "removed: the run of 2026-01-01T00:00:00Z, busy\n")
+    assert run(capsys, "remove", "--label", "busy\x1b[2J", "--time", "2026-01-02")[0] == 2
+    code, out, _ = run(capsys, "remove", "--label", "busy\x1b[2J", "--time", "2026-01-01")
+    assert (code, out) == (0, "removed: the run of 2026-01-01T00:00:00Z, busy\\x1b[2J\n")
     assert left()[0] == "04"
 
 
@@ -88,6 +89,10 @@ def test_runs_are_removed_by_file_time_or_label(filled, files, capsys):
     ("words", "said"),
     [
         ([], "expected results files, --time or --label, found none of them"),
+        (
+            ["day000.json", "--label", "x"],
+            "expected results files or --time and --label, found both",
+        ),
         (["--label", "busy"], "--label busy: expected a run of the history, found none"),
         (["--time", "2020-01-01"], "--time 2020-01-01: expected a run of the history, found none"),
         (["--time", "soon"], "--time: expected a time"),
@@ -170,7 +175,10 @@ def test_a_time_that_is_none_is_refused(place, files, capsys):
 def test_history_is_a_line_for_each_kernel(filled, capsys):
     _, out, _ = run(capsys, "history")
     head, first, second = out.splitlines()
-    assert " ".join(head.split()) == "kernel environment runs first last median last change percent"
+    assert (
+        " ".join(head.split())
+        == "kernel environment runs first last newest median last change percent"
+    )
     assert first.split()[:1] + first.split()[2:] == (
         ["net/a", "30", "2026-01-01", "00:00", "2026-01-30", "00:00", "1.095", "ms", "+10.0", "%"]
     )
@@ -194,6 +202,15 @@ def test_json_and_csv_of_changes_hold_the_same(filled, capsys):
     assert {k: "" if v is None else str(v) for k, v in row.items()} == line
     assert row["commit"] == "c15"
     assert row["clear_since"] > row["time"]
+
+
+def test_too_few_runs_for_a_change_are_said(place, files, capsys):
+    run(capsys, "add", *files[:11])
+    code, out, _ = run(capsys, "changes")
+    told = "no change can be told: 12 runs of a kernel are the fewest, found 11\n"
+    assert (code, out) == (0, told)
+    run(capsys, "add", files[11])
+    assert run(capsys, "changes")[1] == "no change\n"
 
 
 def test_no_change_is_said_and_is_empty_for_programs(filled, capsys):

@@ -187,9 +187,8 @@ def test_an_export_that_cannot_be_made_is_one_line(place, capsys, words, said):
 
 def test_kernels_that_never_ran_cannot_be_exported(tmp_path, capsys):
     place = str(tmp_path / "h.db")
-    track.run_main(["add", str(histories.write(tmp_path, 0, {"a": None})), "--db", place])
-    code = track.run_main(
-        ["export", "--to", "bencher", "--out", str(tmp_path / "x"), "--db", place]
-    )
+    track.run_main(["add", str(histories.write(tmp_path, 0, {"a": None, "b": 1.0})), "--db", place])
+    words = ["--to", "bencher", "--kernel", "a", "--out", str(tmp_path / "x"), "--db", place]
+    code = track.run_main(["export", *words])
     assert code == 2
     assert "expected kernels with a time, found none" in capsys.readouterr().err

@@ -151,7 +151,7 @@ def test_a_full_disk_loses_nothing(tmp_path, small_disk):
     before = kernels_by_day(place)
     said = refused(place, "add", big(tmp_path, 1))
     assert said == (
-        f"track: {place}: the disk is full, nothing was added: free some space, then try again\n"
+        f"track: {place}: the disk is full, nothing was changed: free some space, then try again\n"
     )
     assert kernels_by_day(place) == before
     with contextlib.closing(sqlite3.connect(place)) as database:
@@ -253,7 +253,7 @@ def test_a_history_that_may_not_be_written_can_be_read(filled, tmp_path):
         process = command("-c", AS_NOBODY, tmp_path / "mine.db", place, run)
         _, err = process.communicate(timeout=60)
         assert err == (
-            f"track: {place}: cannot be written, nothing was added: change its permissions\n"
+            f"track: {place}: cannot be written, nothing was changed: change its permissions\n"
             "codes [2, 0]\n"
         )
         assert place.read_bytes() == before

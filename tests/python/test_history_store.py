@@ -151,6 +151,40 @@ def test_what_is_left_of_removed_runs_is_what_the_others_alone_give(
     assert dump(folder / "all.db") == dump(folder / "others.db")
 
 
+@settings(max_examples=12)
+@given(gone=st.integers(1, 90), seed=st.integers(0, 99))
+def test_the_newest_runs_removed_from_several_levels_leave_what_was_before(
+    tmp_path_factory, gone, seed
+):
+    folder = tmp_path_factory.mktemp("levels")
+    noise = np.exp(0.01 * np.random.default_rng(seed).standard_normal(120))
+    times = 1e-3 * noise * np.repeat([1, 1.05, 1.12], [40, 25, 55])
+    runs = [parsed(folder, day, {"k": float(seconds)}) for day, seconds in enumerate(times)]
+    add(folder / "all.db", *runs)
+    with writing(str(folder / "all.db")) as connection:
+        history_store.remove(connection, {run.id for run in runs[-gone:]})
+    add(folder / "others.db", *runs[:-gone])
+    assert dump(folder / "all.db") == dump(folder / "others.db")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2026-01-31", 86_400),
+        ("2026-01-31T12", 3600),
+        ("2026-01-31 12:34", 60),
+        ("2026-01-31T12:34+02:00", 60),
+        ("20260131T123456Z", 1),
+        ("2026-01-31T12:34:56", 1),
+        ("2026-01-31T12:34:56.5Z", 1e-6),
+    ],
+)
+def test_a_time_means_what_it_is_written_to(text, seconds):
+    first, end = history_runs.span(text, "--time")
+    assert first == history_runs.microseconds(text, "--time")
+    assert end - first == seconds * 1e6
+
+
 def test_removing_leaves_other_environments_and_no_empty_ones(tmp_path):
     place = tmp_path / "h.db"
     mine = [parsed(tmp_path, d, {"k": s}) for d, s in enumerate(histories.step(40, 20))]

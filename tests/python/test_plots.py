@@ -124,6 +124,33 @@ def test_by_batch_has_its_ticks_at_the_batch_sizes():
     assert '"values": [1, 3, 48]' in str(chart).replace("'", '"')
 
 
+def renamed(rows: list, name: str) -> list:
+    """The rows as those of another network, without the parameters of the first."""
+    old = rows[0]["model"]
+    return [
+        row | {"model": name, "model_name": name, "name": row["name"].replace(old, name, 1)}
+        for row in rows
+    ]
+
+
+def test_by_batch_shows_any_network_that_ran_at_two_batches():
+    own = [renamed(case_rows("OneNet", batch), "Own") for batch in (2, 8)]
+    once = renamed(case_rows("OneNet", 4), "Once")
+    chart = spec("ratio_by_batch", *own, once, case_rows("ConvNet", 1))
+    shown = [(v["model"], v["batch"]) for v in values(chart) if "batch" in v]
+    assert sorted(shown) == [("ConvNet", 1), ("Own", 2), ("Own", 8)]
+    with pytest.raises(charts.NothingToPlot, match="at two batch sizes"):
+        spec("ratio_by_batch", once)
+
+
+def test_by_batch_says_how_many_networks_find_no_colour():
+    names = [f"Net{i}" for i in range(len(charts.PALETTE) + 2)]
+    groups = [renamed(case_rows("OneNet", batch), name) for name in names for batch in (1, 2)]
+    chart = spec("ratio_by_batch", *groups)
+    assert len({v["model"] for v in values(chart) if "batch" in v}) == len(charts.PALETTE)
+    assert "2 more networks are not shown" in chart["title"]["subtitle"][0]
+
+
 def test_without_an_interval_the_bar_has_no_length():
     rows = case_rows("OneNet", 1, samples=3, intervals=False)
     (shown,) = [v for v in values(spec("ratio_by_batch", rows)) if "batch" in v]
@@ -154,6 +181,20 @@ def test_by_depth_only_depth_varies():
     chart = spec("ratio_by_depth", *groups)
     assert chart["title"]["text"].endswith("batch 4")
     assert [v["depth"] for v in values(chart) if "depth" in v] == [0, 2, 5]
+
+
+def test_by_depth_shows_another_network_where_the_studys_is_not():
+    own = []
+    for depth in (1, 3):
+        rows = renamed(case_rows(f"DeeperConvNet:depth={depth}", 2), f"Own:depth={depth}")
+        own.append(
+            [row | {"model_name": "Own", "model_parameters": {"depth": depth}} for row in rows]
+        )
+    chart = spec("ratio_by_depth", *own)
+    assert "Own(N), batch 2" in chart["title"]["text"]
+    assert [v["depth"] for v in values(chart) if "depth" in v] == [1, 3]
+    with pytest.raises(charts.NothingToPlot, match="two values of a parameter 'depth'"):
+        spec("ratio_by_depth", own[0])
 
 
 def test_by_depth_keeps_shared_and_independent_weights_apart():

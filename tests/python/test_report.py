@@ -123,6 +123,28 @@ def test_a_reader_that_has_read_enough_is_no_error(write_steps, full):
     assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
 
 
+def test_a_file_that_finds_no_room_is_named(write_steps, full):
+    folder = write_steps(full).parent
+    command = f"ulimit -f 8; exec {WRAPPER} {folder}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"triphase: {folder}/findings.json: File too large\n"
+    assert [path.name for path in folder.iterdir()] == ["steps.json"]
+
+
+def test_a_closed_standard_output_is_no_traceback(write_steps, full):
+    command = f"{WRAPPER} {write_steps(full).parent} >&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+
+
+def test_links_that_lead_to_each_other_are_told(tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
+        write_atomic(tmp_path / "a", "content")
+
+
 def test_a_full_disk_below_standard_output_is_told_and_the_files_are_whole(write_steps, full):
     folder = write_steps(full).parent
     with Path("/dev/full").open("w") as disk:

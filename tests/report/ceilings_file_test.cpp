@@ -28,7 +28,8 @@ KnownMachine known() {
           12.5,
           {gemm, load},
           {{"linear forward", {1, 0.5}}},
-          CalibrationFit{3, 40, 0.1, 0.25}};
+          CalibrationFit{3, 40, 0.1, 0.25},
+          {}};
 }
 
 TEST(CeilingsFile, is_read_back_as_it_was_written) {
@@ -115,6 +116,17 @@ TEST(Doubts, are_signs_of_a_busy_machine) {
   EXPECT_THAT(doubts(slow), ElementsAre("products in f32 were slower on 2 threads than on one"));
   slow.ceilings.back().kernel = "call";
   EXPECT_THAT(doubts(slow), IsEmpty());
+}
+
+TEST(CeilingsFile, tells_that_ceilings_have_risen_since) {
+  KnownMachine raised = known();
+  raised.remeasured = {"2026-02-01T00:00:00+00:00", "Net/batch:1", 1.25, {{"gemm f32", 2e11, 2.5e11}}};
+  const KnownMachine read = known_machine(nlohmann::json::parse(to_json(raised).dump()), "file");
+  EXPECT_EQ(to_json(read), to_json(raised));
+  EXPECT_THAT(ceilings_table(read),
+              HasSubstr("measured again at 2026-02-01T00:00:00+00:00, as Net/batch:1 ran at 125 % "
+                        "of its ceiling; risen: gemm f32 by 25.0 %\n"));
+  EXPECT_THAT(ceilings_table(known()), Not(HasSubstr("again")));
 }
 
 TEST(Doubts, are_none_of_a_device_or_of_a_file_from_before_they_were_counted) {

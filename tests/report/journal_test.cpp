@@ -227,6 +227,24 @@ TEST_F(WriteAtomically, of_a_link_what_it_leads_to_is_replaced) {
   EXPECT_EQ(content(output_), "new");
   EXPECT_EQ(content(target), "new");
   EXPECT_TRUE(fs::is_symlink(output_));
+
+  fs::remove(target);
+  write_atomically(output_, "anew");
+  EXPECT_EQ(content(target), "anew");
+}
+
+TEST_F(WriteAtomically, links_that_lead_to_each_other_are_refused) {
+  const fs::path other = folder_ / "other.json";
+  fs::create_symlink(other, output_);
+  fs::create_symlink(output_, other);
+  EXPECT_THAT(refusal([&] { write_atomically(output_, "text"); }), HasSubstr("found links that lead to each other"));
+}
+
+TEST_F(WriteAtomically, keeps_permissions) {
+  write_atomically(output_, "old");
+  fs::permissions(output_, fs::perms::owner_read | fs::perms::owner_write);
+  write_atomically(output_, "new");
+  EXPECT_EQ(fs::status(output_).permissions(), fs::perms::owner_read | fs::perms::owner_write);
 }
 
 }  // namespace

@@ -240,22 +240,23 @@ void ConvolutionGraph::find_plans() {
   const auto keep = [&](ConvolutionPlan plan) {
     if (auto error = graph_.build_plan_at_index(plan.index); error.is_bad()) {
       if (error.get_message() != "Deselecting execution plan") failure = plan.name + ": " + error.get_message();
-      return;
+      return false;
     }
     check(graph_.get_workspace_size_plan_at_index(plan.index, plan.workspace_bytes),
           "Graph::get_workspace_size_plan_at_index");
     plans_.push_back(std::move(plan));
+    return true;
   };
   // First some of each engine, lest all be the tiles of one; then what comes next.
   std::vector<ConvolutionPlan> others;
   std::map<std::string, int> of_engine;
   for (ConvolutionPlan& plan : listed) {
     if (plans_.size() == kMostPlans) break;
-    const bool alike = of_engine[engine_of(plan.name)]++ >= kFirstOfAnEngine;
-    if (alike) {
+    int& kept = of_engine[engine_of(plan.name)];
+    if (kept == kFirstOfAnEngine) {
       others.push_back(std::move(plan));
-    } else {
-      keep(std::move(plan));
+    } else if (keep(std::move(plan))) {
+      ++kept;
     }
   }
   for (ConvolutionPlan& plan : others) {
