@@ -27,8 +27,8 @@ class KnownMachines {
 
   // The row that is the farthest above its ceiling, where that is clearly too far; else null.
   static const nlohmann::ordered_json* above_ceiling(const std::vector<nlohmann::ordered_json>& rows);
-  // Measures the ceilings once more, once a run, and keeps the higher of each, unless the machine is busy with something
-  // else. Says what came of it; empty if it was done before.
+  // Measures the ceilings once more, once a run, and keeps the higher of each, unless the machine is busy with
+  // something else. Says what came of it; empty if it was done before.
   std::string remeasure(const std::string& backend, const nlohmann::ordered_json& because);
 
   // For the record, by backend.

@@ -25,6 +25,10 @@ BF16 kept_if_positive(BF16 y, BF16 value) {
   return value;
 }
 
+// Stores a value, rounded: bits, as the compiler does not vectorise a loop that assigns objects.
+void put(float& to, float value) { to = value; }
+void put(BF16& to, float value) { to.bits = BF16(value).bits; }
+
 constexpr int64_t kStrip = 64;  // channels or columns summed at a time, held in registers
 
 // dx = what add(window, width, sums) adds for every window that reaches an element, `width` channels at a time.
@@ -121,7 +125,7 @@ void relu_backward(const T* dy, const T* y, T* dx, int64_t count) {
 template <class T>
 void add(const T* a, const T* b, T* y, int64_t count) {
 #pragma omp parallel for simd schedule(static) if (count >= kParallelFrom)
-  for (int64_t i = 0; i < count; ++i) y[i] = a[i] + b[i];
+  for (int64_t i = 0; i < count; ++i) put(y[i], a[i] + b[i]);
 }
 
 template <class T>
@@ -205,7 +209,7 @@ void softmax_cross_entropy_backward(const T* probabilities, const int32_t* targe
 #pragma omp parallel for schedule(static) if (rows * classes >= kParallelFrom)
   for (int64_t n = 0; n < rows; ++n) {
     for (int64_t k = 0; k < classes; ++k) {
-      dx[n * classes + k] = (probabilities[n * classes + k] - (k == target[n] ? 1.0f : 0.0f)) * scale;
+      put(dx[n * classes + k], (probabilities[n * classes + k] - (k == target[n] ? 1.0f : 0.0f)) * scale);
     }
   }
 }
@@ -222,7 +226,7 @@ template <class T>
 void mean_square_backward(const T* x, T* dx, int64_t count, int64_t stored) {
   const auto scale = static_cast<float>(2.0 / static_cast<double>(count));
 #pragma omp parallel for simd schedule(static) if (stored >= kParallelFrom)
-  for (int64_t i = 0; i < stored; ++i) dx[i] = x[i] * scale;
+  for (int64_t i = 0; i < stored; ++i) put(dx[i], x[i] * scale);
 }
 
 void blend(float* running, const float* current, double keep, double take, int64_t count) {
