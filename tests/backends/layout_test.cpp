@@ -10,6 +10,8 @@
 #include <set>
 #include <vector>
 
+#include "backends/onednn/kernels.h"
+
 namespace triphase {
 namespace {
 
@@ -179,6 +181,40 @@ TEST(Layout, a_vector_is_dense) {
   const Layout layout(vector_of(9));
   EXPECT_EQ(layout.bytes(), 36);
   EXPECT_TRUE(layout.is_row_major());
+}
+
+TEST(SameOrder, of_another_type_puts_every_element_where_it_was) {
+  for (const tag format : {tag::abcd, tag::acdb, tag::ABcd16b16a, tag::Acdb16a, tag::ABcd8b8a, tag::Acdb8a}) {
+    const memory::desc narrow({20, 40, 3, 2}, memory::data_type::bf16, format);
+    const auto wide = same_order(narrow, DType::kF32);
+    ASSERT_TRUE(wide);
+    EXPECT_EQ(wide->get_data_type(), memory::data_type::f32);
+    for (int64_t i = 0; i < 20 * 40 * 3 * 2; ++i) ASSERT_EQ(Layout(*wide).offset(i), Layout(narrow).offset(i));
+  }
+  EXPECT_FALSE(same_order({{20, 40, 3, 2}, memory::data_type::bf16, tag::ABcd8b16a2b}, DType::kF32));
+}
+
+TEST(PairedRows, are_what_interleaved_rows_become) {
+  const memory::dims shape = {20, 40, 3, 2};
+  const memory::desc rows(shape, memory::data_type::bf16, tag::ABcd16b16a);
+  const memory::desc paired(shape, memory::data_type::bf16, tag::ABcd8b16a2b);
+  EXPECT_TRUE(has_paired_rows(rows, paired));
+  const Layout from(rows);
+  const Layout to(paired);
+  std::vector<BF16> data(static_cast<size_t>(from.stored_elements()));
+  const auto at = [&](int64_t offset) -> uint16_t& { return data[static_cast<size_t>(offset)].bits; };
+  for (int64_t i = 0; i < 20 * 40 * 3 * 2; ++i) at(from.offset(i)) = static_cast<uint16_t>(i + 1);
+  interleave_rows(data.data(), from.stored_elements());
+  for (int64_t i = 0; i < 20 * 40 * 3 * 2; ++i) ASSERT_EQ(at(to.offset(i)), i + 1);
+}
+
+TEST(PairedRows, are_not_what_lies_otherwise) {
+  const auto desc = [](tag format) { return memory::desc({32, 32, 3, 3}, memory::data_type::bf16, format); };
+  for (const tag other : {tag::abcd, tag::ABcd16b16a, tag::ABcd8a16b2a, tag::ABcd4b16a4b}) {
+    EXPECT_FALSE(has_paired_rows(desc(tag::ABcd16b16a), desc(other)));
+  }
+  EXPECT_FALSE(has_paired_rows(desc(tag::abcd), desc(tag::ABcd8b16a2b)));
+  EXPECT_FALSE(has_paired_rows({{64, 32, 3, 3}, memory::data_type::bf16, tag::ABcd16b16a}, desc(tag::ABcd8b16a2b)));
 }
 
 }  // namespace

@@ -115,15 +115,15 @@ void OnednnPlan::place_given(int op) {
   }
 }
 
-// In the order of its gradient where that is no order of blocks, so that both are read alike.
+// In the order of its gradient, so that both are read alike.
 void OnednnPlan::place_given_to_update(int op) {
   const TensorId w = op_at(op).inputs[0];
   const TensorId gradient = op_at(op).inputs[1];
-  if (!materialised(gradient)) put(gradient, usual_weights(type(gradient)).value_or(row_major(type(gradient))));
+  if (!materialised(gradient)) put(gradient, usual_weights(type(gradient), true).value_or(row_major(type(gradient))));
   if (!materialised(program_.scalars)) put(program_.scalars, row_major(type(program_.scalars)));
   if (materialised(w)) return;
   const memory::desc& like = layout(gradient).desc();
-  put(w, same_strides(like, DType::kF32).value_or(row_major({like.get_dims(), DType::kF32})));
+  put(w, same_order(like, DType::kF32).value_or(row_major({like.get_dims(), DType::kF32})));
 }
 
 memory::desc OnednnPlan::usual_layout(const TensorType& type) const {
@@ -139,15 +139,21 @@ memory::desc OnednnPlan::usual_layout(const TensorType& type) const {
   return convolution.dst_desc();
 }
 
-std::optional<memory::desc> OnednnPlan::usual_weights(const TensorType& type) const {
+std::optional<memory::desc> OnednnPlan::usual_weights(const TensorType& type, bool gradient) const {
   if (type.shape.size() != 4 || !is_narrow(type.dtype)) return {};
   const Shape& w = type.shape;
   const Dims ones = {1, 1};
-  const dnnl::convolution_forward::primitive_desc convolution(
-      engine_, dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct,
-      any_layout({{1, w[1], w[2], w[3]}, type.dtype}), any_layout(type), memory::desc(),
-      any_layout({{1, w[0], 1, 1}, type.dtype}), ones, {0, 0}, {0, 0}, {0, 0}, primitive_attributes());
-  return convolution.weights_desc();
+  const Dims none = {0, 0};
+  const memory::desc x = any_layout({{1, w[1], w[2], w[3]}, type.dtype});
+  const memory::desc y = any_layout({{1, w[0], 1, 1}, type.dtype});
+  const dnnl::convolution_forward::primitive_desc forward(
+      engine_, dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct, x, any_layout(type),
+      memory::desc(), y, ones, none, none, none, primitive_attributes());
+  if (!gradient) return forward.weights_desc();
+  const dnnl::convolution_backward_weights::primitive_desc backward(engine_, dnnl::algorithm::convolution_direct, x,
+                                                                    any_layout(type), memory::desc(), y, ones, none,
+                                                                    none, none, forward, primitive_attributes());
+  return backward.diff_weights_desc();
 }
 
 void OnednnPlan::compile_forward_product(int op) {

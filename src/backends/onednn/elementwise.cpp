@@ -120,7 +120,7 @@ void OnednnPlan::compile_statistics(int op) {
 }
 
 // Parameters and states are replaced where they lie. A copy that lies as its parameter does is written by the same
-// loop, else by a reorder after it.
+// loop, and where its rows lie in pairs they are interleaved after it; any other is written by a reorder.
 void OnednnPlan::compile_update(int op) {
   const std::vector<TensorId>& in = op_at(op).inputs;  // w, gradient, scalars, states
   const std::vector<TensorId>& out = op_at(op).outputs;
@@ -137,8 +137,9 @@ void OnednnPlan::compile_update(int op) {
     put(out[s - 2], w_desc, in[s]);
   }
   if (copied) put_copy(copy, w);
-  const auto lies_as_w = [&](TensorId id) { return layout(id).desc() == same_strides(w_desc, type(id).dtype); };
-  const bool together = copied && lies_as_w(in[1]) && lies_as_w(copy);
+  const auto lies_as_w = [&](TensorId id) { return layout(id).desc() == same_order(w_desc, type(id).dtype); };
+  const bool in_pairs = copied && has_paired_rows(w_desc, layout(copy).desc());
+  const bool together = copied && lies_as_w(in[1]) && (in_pairs || lies_as_w(copy));
   const memory gradient = together ? bind(in[1]) : bind_as(in[1], w_desc);
   std::function<void()> convert;
   if (copied && !together) {
@@ -150,13 +151,15 @@ void OnednnPlan::compile_update(int op) {
   for (const TensorId id : in) touch(id);
   for (const TensorId id : out) touch(id);
   if (copied) touch(copy);
-  const std::string name = "loop:" + std::string(name_of(optimizer)) + (convert ? "+reorder" : "");
+  const std::string name = "loop:" + std::string(name_of(optimizer)) + (convert ? "+reorder" : "") +
+                           (together && in_pairs ? "+interleave" : "");
   end({{name, [=, this] {
           float* states[2] = {};
           for (size_t s = 3; s < in.size(); ++s) states[s - 3] = data(in[s]);
           if (together) {
             update(optimizer, data(w), elements<BF16>(gradient), states, data(program_.scalars), data<BF16>(copy),
                    count);
+            if (in_pairs) interleave_rows(data<BF16>(copy), count);
           } else {
             update(optimizer, data(w), elements<float>(gradient), states, data(program_.scalars),
                    static_cast<float*>(nullptr), count);
@@ -170,7 +173,7 @@ void OnednnPlan::put_copy(TensorId copy, TensorId parameter) {
   if (replaced != kNoTensor) {
     put(copy, layout(replaced).desc(), replaced);
   } else {  // a kernel alone
-    put(copy, usual_weights(type(copy)).value_or(*same_strides(layout(parameter).desc(), type(copy).dtype)));
+    put(copy, usual_weights(type(copy)).value_or(*same_order(layout(parameter).desc(), type(copy).dtype)));
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <type_traits>
 #include <vector>
 
@@ -56,7 +57,7 @@ void gather(const PooledPlanes& planes, T* dx, F add) {
         }
         T* const to = dx + (row * planes.in[1] + column) * planes.inner + begin;
 #pragma omp simd
-        for (int64_t i = 0; i < width; ++i) to[i] = sums[i];
+        for (int64_t i = 0; i < width; ++i) put(to[i], sums[i]);
       }
     }
   }
@@ -256,6 +257,20 @@ void update(const Optimizer& optimizer, float* w, const T* g, float* const* stat
         }
       },
       optimizer);
+}
+
+void interleave_rows(BF16* data, int64_t count) {
+#pragma omp parallel for schedule(static) if (count >= kParallelFrom)
+  for (int64_t begin = 0; begin < count; begin += 2 * kPairedRow) {
+    uint16_t rows[2 * kPairedRow];
+    std::memcpy(rows, data + begin, sizeof rows);
+    uint16_t pairs[2 * kPairedRow];
+    for (int64_t i = 0; i < kPairedRow; ++i) {
+      pairs[2 * i] = rows[i];
+      pairs[2 * i + 1] = rows[kPairedRow + i];
+    }
+    std::memcpy(static_cast<void*>(data + begin), pairs, sizeof pairs);
+  }
 }
 
 #define TRIPHASE_FOR(T)                                                                         \

@@ -81,6 +81,10 @@ void mean_square_backward(const T* x, T* dx, int64_t count, int64_t stored);
 // new = keep * old + take * current, in place.
 void blend(float* running, const float* current, double keep, double take, int64_t count);
 
+// Every two rows of so many elements become one of pairs: a0 a1 ... b0 b1 ... to a0 b0 a1 b1 ...
+constexpr int64_t kPairedRow = 16;
+void interleave_rows(BF16* data, int64_t count);
+
 // One step of every parameter, in place.   w, g, states[i], copy: [count]. With T = BF16 the new w is also written to
 // `copy`, rounded; else that is ignored.
 template <class T>

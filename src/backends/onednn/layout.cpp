@@ -3,6 +3,8 @@
 
 #include <stdexcept>
 
+#include "backends/onednn/kernels.h"
+
 namespace triphase {
 
 using dnnl::memory;
@@ -31,6 +33,12 @@ Shape row_major_strides(const Shape& shape) {
   return strides;
 }
 
+// Whether blocks of one size lie at the same places.
+bool lies_alike(const memory::desc& a, const memory::desc& b) {
+  return a.get_dims() == b.get_dims() && a.get_strides() == b.get_strides() &&
+         a.get_padded_dims() == b.get_padded_dims();
+}
+
 }  // namespace
 
 memory::desc row_major(const TensorType& type) {
@@ -46,9 +54,25 @@ memory::desc vector_of(int64_t count, DType dtype) { return {memory::dims{count}
 
 memory::desc any_layout(const TensorType& type) { return {type.shape, data_type(type.dtype), memory::format_tag::any}; }
 
-std::optional<memory::desc> same_strides(const memory::desc& desc, DType dtype) {
-  if (desc.get_inner_nblks() > 0) return {};
-  return memory::desc(desc.get_dims(), data_type(dtype), desc.get_strides());
+std::optional<memory::desc> same_order(const memory::desc& desc, DType dtype) {
+  if (desc.get_inner_nblks() == 0) return memory::desc(desc.get_dims(), data_type(dtype), desc.get_strides());
+  if (desc.get_ndims() != 4) return {};
+  using Tag = memory::format_tag;
+  for (const Tag tag : {Tag::ABcd16b16a, Tag::Acdb16a, Tag::ABcd8b8a, Tag::Acdb8a}) {
+    const memory::desc candidate(desc.get_dims(), data_type(dtype), tag);
+    const bool same = candidate.get_inner_blks() == desc.get_inner_blks() &&
+                      candidate.get_inner_idxs() == desc.get_inner_idxs() && lies_alike(candidate, desc);
+    if (same) return candidate;
+  }
+  return {};
+}
+
+bool has_paired_rows(const memory::desc& rows, const memory::desc& paired) {
+  const memory::dims blocks = rows.get_inner_blks();
+  const memory::dims dimensions = rows.get_inner_idxs();
+  if (blocks.size() != 2 || blocks[0] % 2 != 0 || blocks[1] != kPairedRow || !lies_alike(rows, paired)) return false;
+  return paired.get_inner_blks() == memory::dims{blocks[0] / 2, blocks[1], 2} &&
+         paired.get_inner_idxs() == memory::dims{dimensions[0], dimensions[1], dimensions[0]};
 }
 
 Layout::Layout(const memory::desc& desc) : desc_(desc), shape_(desc.get_dims()) {

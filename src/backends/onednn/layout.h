@@ -21,8 +21,12 @@ dnnl::memory::desc vector_of(int64_t count, DType dtype = DType::kF32);
 // As a primitive likes best.
 dnnl::memory::desc any_layout(const TensorType& type);
 
-// The strides of a matrix or tensor that is not blocked, for elements of another type.
-std::optional<dnnl::memory::desc> same_strides(const dnnl::memory::desc& desc, DType dtype);
+// The same order of elements of another type; absent for blocks that no convolution's weights have in f32.
+std::optional<dnnl::memory::desc> same_order(const dnnl::memory::desc& desc, DType dtype);
+
+// Whether blocks lie alike but for their rows of kPairedRow (kernels.h) elements, which `paired` has two and two
+// interleaved element by element, as bf16's instructions want them.
+bool has_paired_rows(const dnnl::memory::desc& rows, const dnnl::memory::desc& paired);
 
 class Layout {
  public:

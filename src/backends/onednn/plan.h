@@ -140,8 +140,8 @@ class OnednnPlan : public GroupedPlan {
   void place_given_to_update(int op);
   // How a convolution would leave a tensor of that shape; row-major where it is no image.
   dnnl::memory::desc usual_layout(const TensorType& type) const;
-  // And how it would leave narrow weights, whose order their parameter does not take; absent for all else.
-  std::optional<dnnl::memory::desc> usual_weights(const TensorType& type) const;
+  // And how it would read narrow weights, or leave their gradient; absent for all else.
+  std::optional<dnnl::memory::desc> usual_weights(const TensorType& type, bool gradient = false) const;
   // Gives a tensor its layout and a storage of its own, or that of `alias`.
   void put(TensorId id, const dnnl::memory::desc& desc, TensorId alias = kNoTensor);
   // The last op to read a tensor, by the program or because this backend fuses others; -1 if none.
