@@ -264,7 +264,9 @@ std::string family_of(const StepProgram& program, const Group& group) {
   if (std::holds_alternative<MatMul>(op.kind)) {
     return "linear " + phase + in + (group.implementation.starts_with("loop:") ? kByLoop : "");
   }
-  if (convolution_of(op.kind)) return "convolution " + phase + in;
+  if (const Conv2d* conv = convolution_of(op.kind)) {
+    return (conv->groups > 1 ? "grouped convolution " : "convolution ") + phase + in;
+  }
   if (const auto* update = std::get_if<Update>(&op.kind)) {
     return "update " + std::string(name_of(update->optimizer)) + in;
   }
@@ -308,7 +310,8 @@ std::optional<double> predicted_s(const std::vector<const Demand*>& demands, con
     auto found = factors.find(demand->family);
     if (found == factors.end()) found = factors.find(other_formulation(demand->family));
     if (found == factors.end() || found->second.size() != demand->terms_s.size()) return {};
-    total_s += std::inner_product(found->second.begin(), found->second.end(), demand->terms_s.begin(), 0.0);
+    const double sum_s = std::inner_product(found->second.begin(), found->second.end(), demand->terms_s.begin(), 0.0);
+    total_s += std::max(sum_s, roofline({demand}).s);
   }
   return total_s;
 }

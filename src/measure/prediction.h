@@ -4,8 +4,8 @@
 //
 // - The roofline: no faster than arithmetic at the peak rate, bytes at the bandwidth of where they come from, and the
 //   latency of calls. Nothing is fitted; which of the three is the longest is what bounds it.
-// - The prediction: a sum of such terms with one factor each, by family of kernels. The factors are fitted to steps of
-//   networks made for it (calibrate()), and never to what is predicted.
+// - The prediction: a sum of such terms with one factor each, by family of kernels, but no less than the roofline. The
+//   factors are fitted to steps of networks made for it (calibrate()), and never to what is predicted.
 //
 // Where bytes lie follows from the order of the step, and from which operands share memory: bytes that were touched
 // last d bytes ago are found in a level that holds d bytes (Mattson et al., Evaluation techniques for storage
@@ -22,7 +22,8 @@
 
 namespace triphase {
 
-// Kernels that are alike in what limits them: "linear forward", "convolution backward_weights", "update" ...
+// Kernels that are alike in what limits them: "linear forward", "convolution backward_weights", "update" ... Grouped
+// convolutions are families of their own, of which no network that factors are fitted to has any.
 std::string family_of(const StepProgram& program, const Group& group);
 
 // What a group asks of the machine, in seconds at the machine's ceilings.

@@ -269,6 +269,36 @@ TEST(Prediction, is_the_sum_of_terms_times_factors) {
   EXPECT_DOUBLE_EQ(*predicted_s({&a, &b}, factors), 5);
 }
 
+TEST(Prediction, is_never_less_than_the_roofline) {
+  Demand bounded = demand("a", {1, 2});
+  bounded.level_s["memory"] = 5;
+  const Demand free = demand("a", {1, 2});
+  EXPECT_DOUBLE_EQ(*predicted_s({&bounded}, {{"a", {1, 1}}}), 5);
+  EXPECT_DOUBLE_EQ(*predicted_s({&bounded}, {{"a", {2, 2}}}), 6);
+  EXPECT_DOUBLE_EQ(*predicted_s({&bounded, &free}, {{"a", {1, 1}}}), 5 + 3);  // kernel by kernel
+}
+
+TEST(Family, of_a_grouped_convolution_is_its_own) {
+  const auto families = [](int64_t groups) {
+    const std::string conv = R"({"name": "a", "kind": "conv2d", "out_channels": 8, "kernel": 3, "groups": )" +
+                             std::to_string(groups) +
+                             R"(}, {"name": "b", "kind": "conv2d", "out_channels": 2, "kernel": 1})";
+    const StepProgram program =
+        lower(parse_network(
+                  nlohmann::json::parse(
+                      R"({"name": "n", "input": {"shape": [4, 8, 8]}, "loss": {"kind": "mean_square"}, "layers": [)" +
+                      conv + "]}"),
+                  {}),
+              2, Sgd{});
+    std::set<std::string> found;
+    for (const Group& group : unfused(program)) found.insert(family_of(program, group));
+    return found;
+  };
+  EXPECT_THAT(families(1), testing::Not(testing::Contains(testing::HasSubstr("grouped"))));
+  EXPECT_THAT(families(2), testing::IsSupersetOf({"grouped convolution forward", "grouped convolution backward_weights",
+                                                  "convolution forward", "convolution backward_data"}));
+}
+
 TEST(Prediction, is_absent_for_a_family_that_was_never_seen) {
   const Demand a = demand("a", {1, 2});
   const Demand c = demand("c", {1});
