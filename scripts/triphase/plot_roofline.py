@@ -3,8 +3,9 @@
 
 The roofline (Williams, Waterman and Patterson, 2009), one panel a phase. A mark is one case's whole
 network; lines are ceilings that were measured on this machine: the peaks of two kernels, and what
-reading from a level allows. A mark above the slope of the memory found bytes in a cache; one below
-all lines is held up by something else, or by the part of its layers that is.
+reading from a level allows, or, beside updates, reading and writing in place. A mark above the
+slope of the memory found bytes in a cache; one below all lines is held up by something else, or by
+the part of its layers that is.
 """
 
 from __future__ import annotations
@@ -34,10 +35,11 @@ SIZE = 13  # of the type, in pixels
 class Ceiling:
     of: str
     value: float  # FLOP/s of a roof, bytes/s of a slope
+    moved_by: str = "read"  # the kernel whose bytes a slope counts
 
     @property
     def label(self) -> str:
-        what = f"{self.of} peak" if self.of in ROOFS else f"read {self.of}"
+        what = f"{self.of} peak" if self.of in ROOFS else f"{self.moved_by} {self.of}"
         return f"{what} {si(self.value)}{'FLOP/s' if self.of in ROOFS else 'B/s'}"
 
 
@@ -64,7 +66,11 @@ class Frame:
 
 
 def build(records: Records) -> alt.TopLevelMixin:
-    ceilings = known_ceilings(records)
+    reading = known_ceilings(records)
+    updating = known_ceilings(records, "update")
+    if not any(ceiling.of in SLOPES for ceiling in updating):
+        updating = reading
+    ceilings = [*reading, *updating]
     if not ceilings:
         raise charts.NothingToPlot("no ceilings are known here; triphase_ceilings measures them")
     marks = points(records)
@@ -74,7 +80,13 @@ def build(records: Records) -> alt.TopLevelMixin:
     order, _, shapes = charts.families(marks["network"], ("LinearNet", "OneNet", "ConvNet"))
     present = [phase for phase in PHASES if phase in marks["phase"]]
     panels = [
-        panel(marks.filter(phase=phase), phase, ceilings, frame, (order, shapes))
+        panel(
+            marks.filter(phase=phase),
+            phase,
+            updating if phase == "update" else reading,
+            frame,
+            (order, shapes),
+        )
         for phase in present
     ]
     chart = alt.concat(*panels, columns=2, spacing=28)
@@ -86,10 +98,10 @@ def build(records: Records) -> alt.TopLevelMixin:
     return charts.titled(chart, "Roofline by phase", [*caption, *speed(steps)])
 
 
-def known_ceilings(records: Records) -> list[Ceiling]:
-    """The peaks of arithmetic in the setting's dtype, and the bandwidths of reading by level.
+def known_ceilings(records: Records, moved_by: str = "read") -> list[Ceiling]:
+    """The peaks of arithmetic in the setting's dtype, and the bandwidths of a kernel by level.
 
-    Of a level that was read in several working sets a cache's is that of the smallest, which it
+    Of a level that was measured in several working sets a cache's is that of the smallest, which it
     holds for certain, and memory's that of the largest, of which no cache holds any.
     """
     setting = records.settings[0]
@@ -97,9 +109,9 @@ def known_ceilings(records: Records) -> list[Ceiling]:
     for rate in sorted(records.ceilings(setting), key=lambda rate: rate["working_set_bytes"]):
         if rate["kernel"] in ROOFS and rate.get("dtype") == setting.dtype:
             found[rate["kernel"]] = Ceiling(rate["kernel"], rate["value"])
-        elif rate["kernel"] == "read" and (level := rate.get("level")) in SLOPES:
+        elif rate["kernel"] == moved_by and (level := rate.get("level")) in SLOPES:
             smallest = None if level == "memory" else found.get(level)
-            found[level] = smallest or Ceiling(level, rate["value"])
+            found[level] = smallest or Ceiling(level, rate["value"], moved_by)
     return [found[of] for of in DASHES if of in found]
 
 

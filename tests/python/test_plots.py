@@ -295,6 +295,24 @@ def test_the_roofline_has_a_mark_per_case_and_phase_at_its_intensity_and_speed()
             assert mark["intensity"] == 2.0
 
 
+def test_updates_are_set_against_updating_and_the_passes_against_reading():
+    known = ceilings()
+    rates = known["onednn"]["rates"]
+    reads = [rate for rate in rates if rate["kernel"] == "read"]
+    rates += [rate | {"kernel": "update", "value": 2 * rate["value"]} for rate in reads]
+    records = build(document(case_rows("OneNet", 1), ceilings=known))
+    slopes = [
+        c for c in plot_roofline.known_ceilings(records, "update") if c.of in plot_roofline.SLOPES
+    ]
+    assert [c.value for c in slopes] == [
+        2 * c.value for c in plot_roofline.known_ceilings(records) if c.of in plot_roofline.SLOPES
+    ]
+    drawn = plot_roofline.build(records).to_dict()
+    texts = {row["text"] for row in values(drawn) if "text" in row}
+    assert any(text.startswith("update memory ") for text in texts)
+    assert any(text.startswith("read memory ") for text in texts)
+
+
 def test_the_roofline_shows_another_optimizer_in_the_update_alone():
     groups = [expected(case_rows("OneNet", 1, optimizer)) for optimizer in ("sgd", "adam")]
     marks = plot_roofline.points(build(document(*groups, ceilings=ceilings())))
