@@ -179,10 +179,11 @@ def expectations_section(records: Records) -> list[str]:
     )
     if above := expectations.above_ceiling(records):
         rows, most = above
-        phases = "phase of a layer" if rows == 1 else "phases of layers"
+        one = rows == 1
+        phases = "phase of a layer ran above its" if one else "phases of layers ran above their"
         text += (
-            f" {rows} {phases} ran above their ceiling, by up to {percent(most - 1)}: the "
-            "machine was faster at the time than is known, or their bytes came from nearer."
+            f" {rows} {phases} ceiling, by up to {percent(most - 1)}: the "
+            "machine was faster at the time than is known, or bytes came from nearer than is taken."
         )
     if fit:
         text += (
