@@ -99,6 +99,21 @@ def test_postgresql_and_sqlite_hold_the_same(place, tmp_path, files):
     assert (len(overview), len(history), len(changes)) == (2, 60, 1)
 
 
+def test_removed_runs_leave_what_the_others_give(place, tmp_path, files):
+    add(place, *files)
+    words = [
+        "remove",
+        *map(str, files[14:18]),
+        "--db",
+        place,
+    ]  # where a change was found among them
+    assert track.run_main(words) == 0
+    add(tmp_path / "h.db", *files[:14], *files[18:])
+    assert dump(place) == dump(tmp_path / "h.db")
+    assert track.run_main(["remove", *map(str, files[:14] + files[18:]), "--db", place]) == 0
+    assert dump(place) == ([], [], [])
+
+
 def test_a_file_added_twice_is_kept_once(place, files, capsys):
     add(place, *files)
     before = dump(place)
