@@ -54,9 +54,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     check_writable(options.out)
     if options.noise is not None:
-        equal_pairs(
-            read_record(options.noise), options.noise
-        )  # refused before anything is measured
+        # Refused before anything is measured.
+        equal_pairs(read_record(options.noise), options.noise)
     progress = Progress()
     with tempfile.TemporaryDirectory(prefix="triphase-ab-") as scratch:
         pairs = Pairs(commands(options), Path(scratch), options.budget, say=progress)

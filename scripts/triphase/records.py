@@ -21,7 +21,6 @@ from typing import Any, NamedTuple, NoReturn
 import jsonschema
 import polars as pl
 
-from triphase.prose import printable
 from triphase.stopping import run_command
 
 SCHEMA_PATH = Path(__file__).resolve().parents[2] / "results" / "schema.json"
@@ -239,7 +238,7 @@ def load(path: Path) -> Records:
                 f"{path}: expected names of printable characters, found {row['name']!r}"
             )
     if twice := _first_twice(data["benchmarks"]):
-        raise BadRecords(f"{path}: expected each row once, found twice: {printable(twice)}")
+        raise BadRecords(f"{path}: expected each row once, found twice: {twice}")
     if any("op" in row for row in data["benchmarks"]):
         raise BadRecords(f"{path}: holds kernels alone, of triphase_kernels; expected whole steps")
     return build(data)
