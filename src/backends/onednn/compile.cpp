@@ -126,36 +126,6 @@ void OnednnPlan::place_given_to_update(int op) {
   put(w, same_order(like, DType::kF32).value_or(row_major({like.get_dims(), DType::kF32})));
 }
 
-memory::desc OnednnPlan::usual_layout(const TensorType& type) const {
-  if (type.shape.size() != 4) return row_major(type);
-  constexpr int64_t kWidth = 3;
-  const int64_t channels = type.shape[1];
-  const memory::desc image = any_layout(type);
-  const memory::desc weights = any_layout({{channels, channels, kWidth, kWidth}, type.dtype});
-  const Dims ones = {1, 1};
-  const dnnl::convolution_forward::primitive_desc convolution(
-      engine_, dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct, image, weights, memory::desc(),
-      image, ones, {0, 0}, ones, ones, primitive_attributes());
-  return convolution.dst_desc();
-}
-
-std::optional<memory::desc> OnednnPlan::usual_weights(const TensorType& type, bool gradient) const {
-  if (type.shape.size() != 4 || !is_narrow(type.dtype)) return {};
-  const Shape& w = type.shape;
-  const Dims ones = {1, 1};
-  const Dims none = {0, 0};
-  const memory::desc x = any_layout({{1, w[1], w[2], w[3]}, type.dtype});
-  const memory::desc y = any_layout({{1, w[0], 1, 1}, type.dtype});
-  const dnnl::convolution_forward::primitive_desc forward(
-      engine_, dnnl::prop_kind::forward_training, dnnl::algorithm::convolution_direct, x, any_layout(type),
-      memory::desc(), y, ones, none, none, none, primitive_attributes());
-  if (!gradient) return forward.weights_desc();
-  const dnnl::convolution_backward_weights::primitive_desc backward(engine_, dnnl::algorithm::convolution_direct, x,
-                                                                    any_layout(type), memory::desc(), y, ones, none,
-                                                                    none, none, forward, primitive_attributes());
-  return backward.diff_weights_desc();
-}
-
 void OnednnPlan::compile_forward_product(int op) {
   // A bias, and then a ReLU, that alone read the product run within it.
   std::vector<int> ops = {op};

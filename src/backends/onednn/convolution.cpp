@@ -52,6 +52,25 @@ dnnl::convolution_forward::primitive_desc forward_desc(const dnnl::engine& engin
           primitive_attributes(relu)};
 }
 
+dnnl::convolution_backward_weights::primitive_desc backward_weights_desc(const dnnl::engine& engine,
+                                                                         const ConvShape& conv, const memory::desc& x,
+                                                                         const memory::desc& w,
+                                                                         const memory::desc& bias,
+                                                                         const memory::desc& y) {
+  return {engine,
+          dnnl::algorithm::convolution_direct,
+          x,
+          w,
+          bias,
+          y,
+          conv.stride,
+          conv.dilation,
+          conv.padding,
+          conv.padding,
+          forward_desc(engine, conv, x, w, bias, y, false),
+          primitive_attributes()};
+}
+
 }  // namespace
 
 void OnednnPlan::compile_conv(int op, std::vector<int> ops, TensorId bias, TensorId output, bool relu) {
@@ -164,10 +183,7 @@ void OnednnPlan::compile_conv_backward_weights(int op, std::optional<int> bias_o
   const memory::desc x_desc = any_layout(type(x));
   const memory::desc y_desc = any_layout(type(dy));
   const memory::desc db_desc = db == kNoTensor ? memory::desc() : vector_of(kind.w_shape[0], dtype());
-  const auto hint = forward_desc(engine_, conv, x_desc, any_layout({conv.w, dtype()}), db_desc, y_desc, false);
-  const dnnl::convolution_backward_weights::primitive_desc backward(
-      engine_, dnnl::algorithm::convolution_direct, x_desc, any_layout({conv.w, dtype()}), db_desc, y_desc, conv.stride,
-      conv.dilation, conv.padding, conv.padding, hint, primitive_attributes());
+  const auto backward = backward_weights_desc(engine_, conv, x_desc, any_layout({conv.w, dtype()}), db_desc, y_desc);
   if (!materialised(dy)) put(dy, backward.diff_dst_desc());
   if (!materialised(x)) put(x, backward.src_desc());
   begin(bias_op ? std::vector<int>{*bias_op, op} : std::vector<int>{op});
@@ -184,6 +200,26 @@ void OnednnPlan::compile_conv_backward_weights(int op, std::optional<int> bias_o
   }
   end({{"convolution:" + std::string(backward.impl_info_str()),
         executes(dnnl::convolution_backward_weights(backward), args)}});
+}
+
+memory::desc OnednnPlan::usual_layout(const TensorType& type) const {
+  if (type.shape.size() != 4) return row_major(type);
+  const int64_t channels = type.shape[1];
+  const TensorType w{{channels, channels, 3, 3}, type.dtype};
+  const ConvShape conv({{.kernel = {3, 3}, .padding = {1, 1}}}, w.shape);
+  const memory::desc image = any_layout(type);
+  return forward_desc(engine_, conv, image, any_layout(w), memory::desc(), image, false).dst_desc();
+}
+
+std::optional<memory::desc> OnednnPlan::usual_weights(const TensorType& type, bool gradient) const {
+  if (type.shape.size() != 4 || !is_narrow(type.dtype)) return {};
+  const Shape& shape = type.shape;
+  const ConvShape conv(Conv2d{}, shape);
+  const memory::desc x = any_layout({{1, shape[1], shape[2], shape[3]}, type.dtype});
+  const memory::desc y = any_layout({{1, shape[0], 1, 1}, type.dtype});
+  const memory::desc w = any_layout(type);
+  if (gradient) return backward_weights_desc(engine_, conv, x, w, memory::desc(), y).diff_weights_desc();
+  return forward_desc(engine_, conv, x, w, memory::desc(), y, false).weights_desc();
 }
 
 }  // namespace triphase
