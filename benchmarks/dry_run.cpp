@@ -18,13 +18,16 @@ std::vector<std::string> with_own_titles(std::vector<std::string> titles) {
 }  // namespace
 
 DryRun::DryRun(std::vector<std::string> titles, std::string items, const BenchFlags& flags)
-    : flags_(flags), items_(std::move(items)), table_(with_own_titles(std::move(titles))) {}
+    : flags_(flags),
+      host_bytes_(memory_to_use(flags.max_memory)),
+      items_(std::move(items)),
+      table_(with_own_titles(std::move(titles))) {}
 
 DryRun::Outlook DryRun::outlook(const StepProgram& program, const std::string& backend_name) {
   Outlook result{logical_memory(program).total, {}};
   auto made = make_backend(backend_name);
   Backend& backend = *std::get<std::unique_ptr<Backend>>(made);
-  const int64_t most = memory_to_use(flags_.max_memory, backend, memory_to_use(flags_.max_memory));
+  const int64_t most = memory_to_use(flags_.max_memory, backend, host_bytes_);
   may_use_[backend_name] = most;
   auto shortage = memory_shortage(result.bytes, most);
   if (!shortage) {

@@ -30,6 +30,7 @@ class DryRun {
   Outlook outlook(const StepProgram& program, const std::string& backend);
 
   const BenchFlags& flags_;
+  int64_t host_bytes_;  // of memory that plans on the host may use
   std::string items_;
   Table table_;
   int count_ = 0;

@@ -76,15 +76,16 @@ KernelRun::KernelRun(KernelFlags flags, std::vector<KernelCase> kernels)
 
 Json KernelRun::what_results_depend_on() const {
   const Selection& what = flags_.selection;
-  const auto or_usual = [&](const std::vector<std::string>& given, const char* usual) {
+  const CaseSpec of_models;
+  const auto or_usual = [&](const std::vector<std::string>& given, const std::string& usual) {
     return given.empty() && what.suite.empty() ? std::vector<std::string>{usual} : given;
   };
   return {{"environment", environment_["fingerprint"]},
           {"suite", what.suite},  // where a kernel is used depends on what was chosen
           {"model", what.models},
-          {"batch", what.batch.value_or(what.suite.empty() ? "1" : "")},
-          {"optimizer", or_usual(what.optimizers, "sgd")},
-          {"dtype", or_usual(what.dtypes, "f32")},
+          {"batch", what.batch.value_or(what.suite.empty() ? std::to_string(of_models.batch) : "")},
+          {"optimizer", or_usual(what.optimizers, of_models.optimizer)},
+          {"dtype", or_usual(what.dtypes, of_models.dtype)},
           {"loss_scale", what.loss_scale.value_or(usual_loss_scale(Precision::kF16))},
           {"threads", flags_.threads},
           {"verify", flags_.verify},

@@ -159,6 +159,8 @@ class Backend {
                                                                    const CompileOptions& options) = 0;
   // Memory that its plans may have, where that is not the host's.
   virtual std::optional<int64_t> free_bytes() const { return {}; }
+  // Whether the host computes, by whose clock and memory then all goes.
+  bool on_host() const { return !free_bytes(); }
   // How many of so many threads of the host compute. Where a device does, their number does not matter, and it is 1.
   virtual int computing_threads(int threads) const { return threads; }
   // What this backend has to measure the machine's ceilings with, on so many threads; none where it has nothing.

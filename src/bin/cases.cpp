@@ -59,6 +59,9 @@ void in_file(const std::string& where, const std::function<void()>& body) {
   }
 }
 
+// Tells a network, and what it is given, from others.
+std::string key_of(const ModelSpec& model) { return model.name + ":" + model.parameters.dump(); }
+
 // What the flags ask for: where they name batches, optimizers or dtypes, in place of a suite's own.
 std::vector<CaseSpec> specs_of(const Selection& selection) {
   std::vector<int64_t> batches;
@@ -93,9 +96,8 @@ std::vector<CaseSpec> specs_of(const Selection& selection) {
                             given_or(batches, spec.batch),
                             given_or(selection.optimizers, spec.optimizer),
                             given_or(selection.dtypes, spec.dtype)};
-    const std::string first = spec.model.name + ":" + spec.model.parameters.dump() + "/" +
-                              std::to_string(crossing.batches.front()) + "/" + crossing.optimizers.front() + "/" +
-                              crossing.dtypes.front();
+    const std::string first = key_of(spec.model) + "/" + std::to_string(crossing.batches.front()) + "/" +
+                              crossing.optimizers.front() + "/" + crossing.dtypes.front();
     if (seen.insert(first).second) add_cases(crossing, spec.where, specs);  // else alike but for what the flags replace
   }
   return specs;
@@ -149,7 +151,7 @@ std::vector<Case> select_cases(const Selection& selection, int threads, double t
   }
   for (const CaseSpec& spec : specs) {
     heed_signals();
-    const std::string key = spec.model.name + ":" + spec.model.parameters.dump();
+    const std::string key = key_of(spec.model);
     auto found = networks.find(key);
     std::shared_ptr<const StepProgram> program;
     in_file(spec.where, [&] {

@@ -180,7 +180,7 @@ KnownMachine measure_machine(const Flags& flags, Backend& backend) {
   if (known.ceilings.empty()) {
     throw InputError("--max_memory", "enough for the smallest of the ceilings", std::to_string(memory) + " bytes");
   }
-  if (!backend.free_bytes()) known.switches_per_s = usage.switches_per_s();  // else a device's clock has timed it
+  if (backend.on_host()) known.switches_per_s = usage.switches_per_s();  // else a device's clock has timed it
   progress.finish(0, "ceilings", std::to_string(known.ceilings.size()) + " measured", true);
   if (flags.calibration == "off") return known;
   calibrate_on(cases, flags, backend, known, progress);

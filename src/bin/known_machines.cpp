@@ -102,17 +102,17 @@ std::string KnownMachines::remeasure(const std::string& backend, const Json& bec
                      because["bound"].get<std::string>() + "). Ceilings measured again:";
   std::vector<Ceiling> again;
   const ProcessUsage usage;
-  bool on_host = true;
   try {
     auto made = make_backend(backend);
     if (const auto* why = std::get_if<Unsupported>(&made)) return text + " not, " + why->reason;
     Backend& device = *std::get<std::unique_ptr<Backend>>(made);
-    on_host = !device.free_bytes();
     again = measure_ceilings(device, entry.known.threads, memory_bytes(device) / 2, {3, 0.05}, {});
+    if (device.on_host() && usage.switches_per_s() > kBusySwitchesPerS) {
+      return text + " not kept, as the machine is busy";
+    }
   } catch (const std::exception& error) {  // the row stands without
     return text + " not, " + error.what();
   }
-  if (on_host && usage.switches_per_s() > kBusySwitchesPerS) return text + " not kept, as the machine is busy";
   Remeasured result{iso_time(), because["name"].get<std::string>(), excess, {}};
   for (const auto& [was, is] : raise_ceilings(entry.known.ceilings, again)) {
     result.risen.push_back({name_of(was), was.value, is.value});

@@ -118,8 +118,7 @@ std::string unit(const Ceiling& ceiling) {
 
 std::string machine_fingerprint(Backend& backend) {
   OrderedJson about;
-  const bool on_host = !backend.free_bytes();  // a device is the same wherever it is plugged in
-  if (on_host) about["environment"] = environment()["fingerprint"];
+  if (backend.on_host()) about["environment"] = environment()["fingerprint"];
   about["schema"] = kSchema;
   for (const auto& [name, version] : backend.versions()) about[name] = version;
   return fingerprint_of(about);
