@@ -53,7 +53,8 @@ def counted_optimizer(steps: pl.DataFrame) -> pl.DataFrame:
 
 def caption(records: Records, rows: pl.DataFrame, key: str) -> list[str]:
     """How to read the marks; then on what they were measured, and when."""
-    setting = records.settings[0]
+    dtypes = " and ".join(dict.fromkeys(setting.dtype for setting in records.settings))
+    setting = records.settings[0]._replace(dtype=dtypes)
     optimizers = " and ".join(
         OPTIMIZERS.get(o.lower(), o) for o in rows["optimizer"].unique(maintain_order=True)
     )
@@ -177,10 +178,19 @@ def _page(page: str, spec: dict) -> str:
 
 
 def draw(
-    name: str, build: Build, records: Records, out: Path, formats: tuple[str, ...] = FORMATS
+    name: str,
+    build: Build,
+    records: Records,
+    out: Path,
+    formats: tuple[str, ...] = FORMATS,
+    *,
+    across: tuple[str, ...] = (),
 ) -> Iterator[Path | str]:
-    """The files of a plot, one set per setting; or a line that says why there is none."""
-    for suffix, part in records.split():
+    """The files of a plot, or a line that says why there is none; for every setting a set.
+
+    Settings that differ in the fields of `across` alone are drawn together.
+    """
+    for suffix, part in records.split(across):
         stem = f"{name}.{suffix}" if suffix else name
         try:
             yield from save(build(part), out / stem, formats)
@@ -188,7 +198,14 @@ def draw(
             yield f"{stem}: not drawn, {reason}"
 
 
-def main(name: str, build: Build, about: str | None, argv: list[str] | None = None) -> int:
+def main(
+    name: str,
+    build: Build,
+    about: str | None,
+    argv: list[str] | None = None,
+    *,
+    across: tuple[str, ...] = (),
+) -> int:
     """The command line of every plot."""
     parser = argparse.ArgumentParser(prog=f"triphase.plot_{name}", description=about)
     parser.add_argument("steps", type=Path, metavar="steps.json")
@@ -200,6 +217,6 @@ def main(name: str, build: Build, about: str | None, argv: list[str] | None = No
         parser.error(f"--format: {', '.join(sorted(unknown))} is none of {', '.join(FORMATS)}")
     if options.out.exists() and not options.out.is_dir():
         parser.error(f"--out: expected a folder, found a file: {options.out}")
-    for line in draw(name, build, load(options.steps), options.out, formats):
+    for line in draw(name, build, load(options.steps), options.out, formats, across=across):
         print(line)
     return 0

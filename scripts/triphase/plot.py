@@ -2,12 +2,14 @@
 """Draws a plot, by name, from any steps.json: python -m triphase.plot NAME steps.json [--out DIR]
 
 Each plot is a module of its own with a NAME, a pure build(records) and a docstring that says what
-it asks; PLOTS is the list of them.
+it asks; one that compares settings also names the fields ACROSS which it does. PLOTS is the list of
+them.
 """
 
 from __future__ import annotations
 
 import argparse
+from types import ModuleType
 
 from triphase import (
     charts,
@@ -16,6 +18,7 @@ from triphase import (
     plot_ratio_by_depth,
     plot_ratio_by_share,
     plot_roofline,
+    plot_speedup_by_dtype,
     plot_time_by_phase_and_layer,
 )
 from triphase.records import run_main
@@ -27,10 +30,16 @@ PLOTS = {
         plot_ratio_by_depth,
         plot_ratio_by_share,
         plot_time_by_phase_and_layer,
+        plot_speedup_by_dtype,
         plot_roofline,
         plot_predicted,
     )
 }
+
+
+def across(plot: ModuleType) -> tuple[str, ...]:
+    """The fields of a setting that this plot compares; none where each setting stands alone."""
+    return getattr(plot, "ACROSS", ())
 
 
 def main() -> int:
@@ -48,7 +57,9 @@ def main() -> int:
     parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="steps.json [options]")
     options = parser.parse_args()
     chosen = PLOTS.values() if options.name == "all" else [PLOTS[options.name]]
-    return max(charts.main(m.NAME, m.build, m.__doc__, options.rest) for m in chosen)
+    return max(
+        charts.main(m.NAME, m.build, m.__doc__, options.rest, across=across(m)) for m in chosen
+    )
 
 
 if __name__ == "__main__":

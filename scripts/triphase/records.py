@@ -67,9 +67,10 @@ class Setting(NamedTuple):
         computing = f", {self.threads} thread{'s' * (self.threads != 1)}"
         return f"{self.backend}, {self.dtype}{'' if self.backend == 'cuda' else computing}"
 
-    @property
-    def slug(self) -> str:
-        return f"{self.backend}-{self.dtype}-t{self.threads}".lower()
+    def slug(self, without: tuple[str, ...] = ()) -> str:
+        """For file names and ids; fields of `without` are left out."""
+        parts = self._replace(threads=f"t{self.threads}")._asdict()
+        return "-".join(part for field, part in parts.items() if field not in without).lower()
 
 
 @dataclass(frozen=True)
@@ -110,15 +111,18 @@ class Records:
         rows = (self.rows if ran.is_empty() else ran).select(Setting._fields)
         return [Setting(*values) for values in rows.unique(maintain_order=True).iter_rows()]
 
-    def only(self, setting: Setting) -> Records:
-        backend, dtype, threads = setting
-        return replace(self, rows=self.rows.filter(backend=backend, dtype=dtype, threads=threads))
+    def split(self, across: tuple[str, ...] = ()) -> Iterator[tuple[str, Records]]:
+        """Each setting's records, with a suffix for ids and file names: empty if there is one.
 
-    def split(self) -> Iterator[tuple[str, Records]]:
-        """Each setting's records, with a suffix for ids and file names: empty if there is one."""
-        settings = self.settings
-        for setting in settings:
-            yield (setting.slug if len(settings) > 1 else ""), self.only(setting)
+        Settings that differ in the fields of `across` alone stay together.
+        """
+        groups: dict[str, list[Setting]] = {}
+        for setting in self.settings:
+            groups.setdefault(setting.slug(across), []).append(setting)
+        for slug, settings in groups.items():
+            of_these = pl.DataFrame(settings, schema=list(Setting._fields), orient="row")
+            rows = self.rows.join(of_these, on=Setting._fields, how="semi", maintain_order="left")
+            yield (slug if len(groups) > 1 else ""), replace(self, rows=rows)
 
     @property
     def steps(self) -> pl.DataFrame:

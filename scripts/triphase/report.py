@@ -13,7 +13,7 @@ from pathlib import Path
 
 from triphase import charts, findings
 from triphase.files import write_atomic
-from triphase.plot import PLOTS
+from triphase.plot import PLOTS, across
 from triphase.records import BadRecords, Records, load, run_main
 
 
@@ -28,7 +28,7 @@ def write(records: Records, folder: Path) -> tuple[list[findings.Finding], list[
         write_atomic(folder / "findings.md", findings.markdown(found, records)),
     ]
     for name, plot in PLOTS.items():
-        written += charts.draw(name, plot.build, records, folder)
+        written += charts.draw(name, plot.build, records, folder, across=across(plot))
     return found, written
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
 from html.parser import HTMLParser
@@ -13,18 +14,36 @@ from hypothesis import strategies as st
 
 import fake_steps
 from fake_steps import case_rows, ceilings, document, expected, skipped_rows
-from triphase import charts, plot, plot_roofline, plot_time_by_phase_and_layer
+from triphase import (
+    charts,
+    plot,
+    plot_roofline,
+    plot_speedup_by_dtype,
+    plot_time_by_phase_and_layer,
+)
 from triphase.records import build
 
 PLOTS = list(plot.PLOTS)
 
 
 @pytest.fixture(scope="module")
-def drawn(full_records, tmp_path_factory):
+def records_for(full_records):
+    """What a plot has something to show of: the full document, or cases in two precisions."""
+    both = build(document(*two_dtypes("OneNet", 1), *two_dtypes("ConvNet", 4)))
+    return lambda name: both if plot.across(plot.PLOTS[name]) else full_records
+
+
+def two_dtypes(model: str, batch: int) -> list[list]:
+    return [expected(case_rows(model, batch, dtype=dtype)) for dtype in ("f32", "bf16")]
+
+
+@pytest.fixture(scope="module")
+def drawn(records_for, tmp_path_factory):
     """Every plot of the full document, drawn once."""
     folder = tmp_path_factory.mktemp("plots")
     for name, module in plot.PLOTS.items():
-        for done in charts.draw(name, module.build, full_records, folder):
+        across = plot.across(module)
+        for done in charts.draw(name, module.build, records_for(name), folder, across=across):
             assert not isinstance(done, str), done
     return folder
 
@@ -91,8 +110,8 @@ def test_html_fetches_nothing_and_holds_its_scripts(name, drawn):
 
 
 @pytest.mark.parametrize("name", PLOTS)
-def test_the_caption_names_machine_threads_dtype_optimizer_and_date(name, full_records):
-    title = plot.PLOTS[name].build(full_records).to_dict()["title"]
+def test_the_caption_names_machine_threads_dtype_optimizer_and_date(name, records_for):
+    title = plot.PLOTS[name].build(records_for(name)).to_dict()["title"]
     line = title["subtitle"][1]
     for part in ("Made-up CPU", "2 threads", "f32", "SGD", "2025-11-22"):
         assert part in line
@@ -407,6 +426,60 @@ def test_a_plot_per_setting_has_the_setting_in_its_file_name(tmp_path):
     name = "ratio_by_batch"
     done = list(charts.draw(name, plot.PLOTS[name].build, both, tmp_path, ("svg",)))
     assert [path.name for path in done] == [f"{name}.onednn-f32-t2.svg", f"{name}.cuda-f32-t2.svg"]
+
+
+def test_a_speedup_is_the_time_in_f32_over_the_time_in_the_other_precision():
+    f32, bf16 = two_dtypes("OneNet", 4)
+    for row in bf16:
+        if "median_s" in row and row["phase"] == "update":
+            row["median_s"] *= 2
+            row["roofline_s"] /= 4
+    pairs = plot_speedup_by_dtype.speedups(build(document(f32, bf16))).to_dicts()
+    timed = [row for row in f32 if "median_s" in row and row["phase"] != "backward"]
+    assert len(pairs) == len(timed)
+    assert {pair["case"] for pair in pairs} == {"OneNet ×4 SGD, bf16"}
+    for pair in pairs:
+        update = pair["phase"] == "update"
+        assert pair["speedup"] == pytest.approx(0.5 if update else 1)
+        assert pair["allowed"] == pytest.approx(4 if update else 1)
+
+
+def test_a_case_in_one_precision_alone_has_no_speedup():
+    alone = build(document(case_rows("OneNet", 1), case_rows("OneNet", 4, dtype="bf16")))
+    with pytest.raises(charts.NothingToPlot, match="in f32 and in another precision"):
+        plot_speedup_by_dtype.build(alone)
+
+
+def test_speedups_without_ceilings_are_drawn_without_ticks():
+    plain = [case_rows("OneNet", 1, dtype=dtype) for dtype in ("f32", "bf16")]
+    subtitles = [
+        plot_speedup_by_dtype.build(build(document(*groups))).to_dict()["title"]["subtitle"][0]
+        for groups in (plain, two_dtypes("OneNet", 1))
+    ]
+    assert ["ticks" in subtitle for subtitle in subtitles] == [False, True]
+
+
+def test_precisions_are_compared_in_one_plot_and_backends_apart(tmp_path):
+    groups = two_dtypes("OneNet", 1)
+    module = plot.PLOTS["speedup_by_dtype"]
+    draw = functools.partial(
+        charts.draw, module.NAME, module.build, out=tmp_path, formats=("svg",), across=module.ACROSS
+    )
+    assert [p.name for p in draw(build(document(*groups)))] == ["speedup_by_dtype.svg"]
+    groups += [case_rows("OneNet", 1, dtype=dtype, backend="cuda") for dtype in ("f32", "bf16")]
+    assert [p.name for p in draw(build(document(*groups)))] == [
+        "speedup_by_dtype.onednn-t2.svg",
+        "speedup_by_dtype.cuda-t2.svg",
+    ]
+
+
+@given(st.lists(st.floats(1e-6, 1e6), min_size=1))
+def test_ticks_of_speedups_span_all_and_are_few(values):
+    ticks = plot_speedup_by_dtype.powers_of_two(values)
+    assert ticks[0] <= min(0.5, *values)
+    assert ticks[-1] >= max(2, *values)
+    assert 1 in ticks
+    assert len(ticks) <= 11
 
 
 def test_any_steps_json_can_be_drawn_by_name(write_steps, full, tmp_path, capsys):
