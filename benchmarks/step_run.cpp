@@ -186,12 +186,11 @@ void StepRun::print_table() const {
                number("ratio_flop_with_update"), number("ratio_time_with_update")});
   }
   std::cout << "\n" << table.text();
-  constexpr double kTold = 1.01;  // less would be told as 0 %
   size_t above = 0;
   double most = 0;
   for (const Done& done : done_) {
     for (const Json& row : done.rows) {
-      above += row.value("above_ceiling", 0.0) > kTold;
+      above += row.contains("above_ceiling");
       most = std::max(most, row.value("above_ceiling", 0.0));
     }
   }

@@ -102,10 +102,11 @@ class RowWriter {
   // A ceiling that was passed is no ceiling: it is said, never clipped. Short times are the clock's and latency's.
   static void write_excess(Json& row) {
     constexpr double kShortestS = 50e-6;
+    constexpr double kLeast = 1.01;  // less is within what times and ceilings are known to
     if (!row.contains("median_s") || !row.contains("roofline_s") || row["bound"] == "latency") return;
     const double s = row["median_s"].get<double>();
     const double excess = row["roofline_s"].get<double>() / s;
-    if (s >= kShortestS && excess > 1) row["above_ceiling"] = excess;
+    if (s >= kShortestS && excess > kLeast) row["above_ceiling"] = excess;
   }
 
   void write_phase(const std::string& name, const Cost& cost, const std::set<Phase>& phases) {
