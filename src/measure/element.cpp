@@ -12,13 +12,32 @@ namespace {
 
 constexpr double kLambda = 8;
 
+// Roundings of a sum whose terms are alike are not independent: adding the same number again and again is rounded the
+// same way each time, until the sum outgrows its power of two. Gradients behind an average pooling are such terms. The
+// worst case then counts, of as many roundings as terms repeat the one before, each of a partial sum.
+struct Repeats {
+  double last = 0;
+  double largest_sum = 0;
+  int64_t count = 0;
+
+  void add(double term, double sum) {
+    largest_sum = std::max(largest_sum, std::abs(sum));
+    if (term == 0) return;  // is not rounded
+    count += term == last;
+    last = term;
+  }
+  double error() const { return static_cast<double>(count) * kUnitRoundoffF32 * largest_sum; }
+};
+
 // Accumulates products and sums with their magnitudes.
 struct Accumulator {
   Element sum;
+  Repeats repeats;
   int64_t terms = 0;
 
   void add(const Element& a) {
     sum.value += a.value;
+    repeats.add(a.value, sum.value);
     sum.magnitude += a.magnitude;
     sum.roundings = std::max(sum.roundings, a.roundings);
     sum.coarse += a.coarse;
@@ -28,7 +47,9 @@ struct Accumulator {
     add({a.value * b.value, a.magnitude * b.magnitude, a.roundings + b.roundings,
          std::abs(a.value) * b.coarse + std::abs(b.value) * a.coarse});
   }
-  Element result() const { return {sum.value, sum.magnitude, sum.roundings + static_cast<double>(terms), sum.coarse}; }
+  Element result() const {
+    return {sum.value, sum.magnitude, sum.roundings + static_cast<double>(terms), sum.coarse + repeats.error()};
+  }
 };
 
 // A sum of products whose operands may be rounded to TF32, 11 bits of significand, or cut off after them, which takes a
@@ -153,13 +174,16 @@ const ElementEvaluator::ChannelSums& ElementEvaluator::channel_sums(int op, int6
     });
   } else {  // Σ dy, Σ dy (x - mean), Σ |dy| (|x| + |mean|)
     const double mean = read(that.inputs[3], channel).value;
+    Repeats repeats;
     for_each([&](int64_t i) {
       const double dy = read(that.inputs[0], i).value;
       const double value = read(x, i).value;
       sums.first += dy;
+      repeats.add(dy, sums.first);
       sums.second += dy * (value - mean);
       sums.magnitude += std::abs(dy) * (1 + std::abs(value) + std::abs(mean));
     });
+    sums.coarse = repeats.error();  // of the first; of the second as Σ dy x - mean Σ dy, where it is so computed
   }
   return sums;
 }
@@ -351,16 +375,20 @@ struct ElementEvaluator::Overloads {
     const ChannelSums& sums = self.channel_sums(number, channel);
     const double per_channel = count(0) / static_cast<double>(shape(0)[1]);
     const double inverse = 1 / std::sqrt(read(4, channel).value + kind.epsilon);
-    if (output == 0) return {sums.second * inverse, sums.magnitude * inverse, per_channel};
-    if (output == 1) return {sums.first, sums.magnitude, per_channel};
+    const double mean = read(3, channel).value;
+    const double of_second = std::abs(mean) * sums.coarse;
+    if (output == 0) return {sums.second * inverse, sums.magnitude * inverse, per_channel, of_second * inverse};
+    if (output == 1) return {sums.first, sums.magnitude, per_channel, sums.coarse};
     const double dy = read(0, index).value;
-    const double centred = read(1, index).value - read(3, channel).value;
+    const double centred = read(1, index).value - mean;
     const double scale = read(2, channel).value * inverse;
     const double slope = sums.second * inverse * inverse / per_channel;
     const double mean_magnitude = sums.magnitude / per_channel;
     const double magnitude =
         std::abs(dy) + mean_magnitude * (1 + (std::abs(read(1, index).value) + std::abs(centred)) * inverse * inverse);
-    return {(dy - sums.first / per_channel - centred * slope) * scale, magnitude * std::abs(scale), per_channel};
+    const double coarse = (sums.coarse + std::abs(centred) * of_second * inverse * inverse) / per_channel;
+    return {(dy - sums.first / per_channel - centred * slope) * scale, magnitude * std::abs(scale), per_channel,
+            coarse * std::abs(scale)};
   }
   Element operator()(const RunningStatistics& kind) const {
     const auto values = static_cast<double>(kind.count);

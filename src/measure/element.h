@@ -12,7 +12,7 @@
 namespace triphase {
 
 // An element's value, and what bounds the error of computing it in single precision: the sum of the magnitudes of its
-// terms, how many roundings enter, and how far coarser roundings may have moved it.
+// terms, how many roundings enter, and how far others may have moved it that are coarser or not independent.
 struct Element {
   double value = 0;
   double magnitude = 0;
@@ -54,7 +54,7 @@ class ElementEvaluator {
 
   // Sums over one channel of batch normalisation, kept because every element of the channel needs them.
   struct ChannelSums {
-    double first = 0, second = 0, magnitude = 0;
+    double first = 0, second = 0, magnitude = 0, coarse = 0;
   };
   const ChannelSums& channel_sums(int op, int64_t channel);
 

@@ -2,7 +2,9 @@
 #include "measure/verify.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdio>
 #include <set>
 
 #include "core/random.h"
@@ -36,15 +38,22 @@ std::vector<int64_t> chosen_indices(int64_t count, int64_t most, VerifyMode mode
   return indices;
 }
 
+// Enough digits to tell floats apart.
+std::string printed(double value) {
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%.9g", value);
+  return text.data();
+}
+
 std::string describe_fault(const StepProgram& program, const Group& group, const Expectation& expected, double found) {
   const Op& op = program.ops[static_cast<size_t>(expected.op)];
   const Tensor& tensor = program.tensor(expected.tensor);
   const DType dtype = tensor.type.dtype;
   const bool scaled = tensor.role == Role::kGradient && program.loss_scale > 1;
   return program.layers[static_cast<size_t>(op.layer)].name + ": " + std::string(name_of(op.kind)) + " (" +
-         group.implementation + ") wrote " + std::to_string(found) + " to element " + std::to_string(expected.index) +
-         " of " + tensor.name + " where float64 has " + std::to_string(expected.element.value) + " (bound " +
-         std::to_string(expected.element.bound(dtype)) + ")" +
+         group.implementation + ") wrote " + printed(found) + " to element " + std::to_string(expected.index) + " of " +
+         tensor.name + " where float64 has " + printed(expected.element.value) + " (bound " +
+         printed(expected.element.bound(dtype)) + ")" +
          (scaled && !std::isfinite(found) ? "; f16 ends at 65504, which a smaller --loss_scale keeps gradients below"
                                           : "");
 }

@@ -98,6 +98,41 @@ TEST_P(Backends, onednn_losses_of_ten_steps_are_the_references) {
 }
 #endif
 
+#ifdef TRIPHASE_ONEDNN
+// Behind an average pooling gradients are alike all over an image, and their sums are rounded alike: never 8 sqrt(n),
+// often hundreds of roundings off.
+TEST(SumsOfEqualTerms, of_onednn_agree_with_float64) {
+  const char* kBehind = R"({"name": "averaged", "input": {"shape": [3, 64, 64]},
+    "loss": {"kind": "softmax_cross_entropy"}, "layers": [
+    {"name": "conv1", "kind": "conv2d", "out_channels": 32, "kernel": 3, "padding": 1},
+    {"name": "norm1", "kind": "batch_norm2d"},
+    {"name": "relu1", "kind": "relu"},
+    {"name": "conv2", "kind": "conv2d", "out_channels": 64, "kernel": 3, "padding": 1},
+    {"name": "relu2", "kind": "relu"},
+    {"name": "average", "kind": "global_avg_pool2d"},
+    {"name": "flatten", "kind": "flatten"},
+    {"name": "fc1", "kind": "linear", "out_features": 10}]})";
+  const char* kBehindNorm = R"({"name": "averaged_norm", "input": {"shape": [3, 64, 64]},
+    "loss": {"kind": "softmax_cross_entropy"}, "layers": [
+    {"name": "conv1", "kind": "conv2d", "out_channels": 32, "kernel": 3, "padding": 1},
+    {"name": "norm1", "kind": "batch_norm2d"},
+    {"name": "average", "kind": "global_avg_pool2d"},
+    {"name": "flatten", "kind": "flatten"},
+    {"name": "fc1", "kind": "linear", "out_features": 10}]})";
+  const auto backend = make_onednn_backend();
+  for (const char* json : {kBehind, kBehindNorm}) {
+    for (const int64_t batch : {1, 2, 4}) {
+      const StepProgram program = lower(network_from(json), batch, Sgd{});
+      for (uint64_t seed = 1; seed <= 4; ++seed) {
+        const auto plan = compiled(*backend, program);
+        plan->allocate(seed);
+        EXPECT_EQ(verify(program, *plan, VerifyMode::kSampled, seed).failure, "") << batch << " " << seed;
+      }
+    }
+  }
+}
+#endif
+
 INSTANTIATE_TEST_SUITE_P(Small, Backends, testing::ValuesIn(small_networks()),
                          [](const auto& test) { return test.param.name; });
 
