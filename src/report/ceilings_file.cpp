@@ -19,7 +19,7 @@ namespace {
 using Json = nlohmann::json;
 using OrderedJson = nlohmann::ordered_json;
 
-constexpr int kSchema = 2;  // 2: the factors are of terms by where the plan's memory lies
+constexpr int kSchema = 3;  // 2: the factors are of terms by where the plan's memory lies; 3: levels by true sizes
 
 std::string environment_variable(const char* name) {
   const char* value = std::getenv(name);

@@ -63,7 +63,7 @@ TEST(CeilingsFile, that_is_wrong_is_refused_by_file_and_path) {
     return "accepted";
   };
   EXPECT_THAT(refusal([](auto& j) { j = nlohmann::json::array(); }), HasSubstr("file: expected key \"schema\""));
-  EXPECT_THAT(refusal([](auto& j) { j["schema"] = 99; }), HasSubstr("file/schema: expected schema 2"));
+  EXPECT_THAT(refusal([](auto& j) { j["schema"] = 99; }), HasSubstr("file/schema: expected schema 3"));
   EXPECT_THAT(refusal([](auto& j) { j.erase("rates"); }), HasSubstr("file: expected key \"rates\""));
   EXPECT_THAT(refusal([](auto& j) { j["rates"] = 3; }), HasSubstr("file/rates: expected a list"));
   EXPECT_THAT(refusal([](auto& j) { j["rates"][0]["value"] = 0; }),

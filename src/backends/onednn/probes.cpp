@@ -2,15 +2,19 @@
 #include "backends/onednn/probes.h"
 
 #include <omp.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <fstream>
 #include <memory>
 #include <new>
 #include <numeric>
+#include <set>
+#include <string>
 #include <unordered_map>
 
 #include "backends/evict.h"
@@ -188,25 +192,57 @@ std::vector<Probe> movement(const std::string& level, int64_t bytes) {
   return probes;
 }
 
-int64_t cache_bytes(int name, int64_t otherwise) {
-  const int64_t size = sysconf(name);
-  return size > 0 ? size : otherwise;
+// Of one cache, and how many of its kind the process's processors have.
+struct CacheKind {
+  int64_t bytes = 0;
+  int64_t count = 1;
+};
+
+// As Linux tells it of each processor. The C library takes, on some, the L3s of a whole socket for one.
+CacheKind cache_at(int level, CacheKind otherwise) {
+  cpu_set_t usable;
+  CPU_ZERO(&usable);
+  if (sched_getaffinity(0, sizeof usable, &usable) != 0) return otherwise;
+  int64_t bytes = 0;
+  std::set<std::string> shared_by;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &usable)) continue;
+    for (int index = 0;; ++index) {
+      const std::string about =
+          "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/cache/index" + std::to_string(index) + "/";
+      const auto read = [&](const char* name, auto& value) { return bool(std::ifstream(about + name) >> value); };
+      int its_level = 0;
+      std::string type;
+      if (!read("level", its_level) || !read("type", type)) break;
+      int64_t kibibytes = 0;  // followed by K
+      std::string sharing;
+      if (its_level != level || type == "Instruction" || !read("size", kibibytes)) continue;
+      if (read("shared_cpu_list", sharing)) shared_by.insert(sharing);
+      bytes = kibibytes << 10;
+    }
+  }
+  return bytes > 0 ? CacheKind{bytes, std::max<int64_t>(1, std::ssize(shared_by))} : otherwise;
 }
 
-// Working sets within each level, and well beyond the one before: half of a core's own caches; of the shared one four
-// times what the cores' own hold, and as much more of it as there is, since its far end is slower and others use it
-// too; of memory four times what the caches hold, where the machine has as much.
+// Working sets within each level, and well beyond the one before: half of a core's own caches; of the shared ones four
+// times what the cores' own hold, and half of them, since the far end is slower and others use them too; of memory four
+// times what all caches hold, where they may still help, and much more, where the machine has as much.
 struct WorkingSets {
-  int64_t l1, l2, l3, far_l3, memory;
+  int64_t l1, l2, l3, far_l3, memory, far_memory;
 };
 
 WorkingSets working_sets(int threads) {
-  const int64_t l1 = cache_bytes(_SC_LEVEL1_DCACHE_SIZE, 32 << 10);
-  const int64_t l2 = cache_bytes(_SC_LEVEL2_CACHE_SIZE, 1 << 20);
-  const int64_t l3 = cache_bytes(_SC_LEVEL3_CACHE_SIZE, 32 << 20);
+  const int64_t l1 = threads * cache_at(1, {32 << 10}).bytes;
+  const int64_t l2 = threads * cache_at(2, {1 << 20}).bytes;
+  const CacheKind shared = cache_at(3, {32 << 20});
+  const int64_t l3 = std::min<int64_t>(shared.count, threads) * shared.bytes;
   const int64_t installed = sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
-  return {threads * l1 / 2, threads * l2 / 2, std::min(l3 / 2, 4 * threads * l2), std::min(l3 / 2, 32 * threads * l2),
-          std::min(4 * (l3 + threads * l2), installed / 8)};
+  return {l1 / 2,
+          l2 / 2,
+          std::min(l3 / 2, 4 * l2),
+          l3 / 2,
+          std::min(4 * (l3 + l2), installed / 8),
+          std::min(32 * (l3 + l2), installed / 8)};
 }
 
 void use_threads(int threads) {
@@ -245,8 +281,9 @@ std::vector<ProbeGroup> onednn_probes(int threads) {
   add("L1", sets.l1);
   add("L2", sets.l2);
   add("L3", sets.l3);
-  if (sets.far_l3 > 2 * sets.l3) add("L3", sets.far_l3);
+  if (sets.far_l3 >= 2 * sets.l3) add("L3", sets.far_l3);
   add("memory", sets.memory);
+  if (sets.far_memory >= 2 * sets.memory) add("memory", sets.far_memory);
   return groups;
 }
 
