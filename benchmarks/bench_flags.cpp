@@ -2,64 +2,125 @@
 #include "bench_flags.h"
 
 #include <algorithm>
+#include <array>
+#include <cctype>
 #include <charconv>
+#include <cstdlib>
+#include <functional>
+#include <iostream>
+#include <map>
 #include <regex>
+#include <set>
 #include <sstream>
+#include <string_view>
 
 #include "report/environment.h"
 #include "report/format.h"
 
 namespace triphase {
 
-void take_benchmark_flags(std::vector<std::string>& arguments, BenchFlags& flags) {
-  std::vector<std::string> rest;
-  for (const std::string& argument : arguments) {
-    const auto value_of = [&](const std::string& flag) -> const char* {
-      return argument.starts_with(flag + "=") ? argument.c_str() + flag.size() + 1 : nullptr;
-    };
-    if (const char* out = value_of("--benchmark_out")) {
-      flags.out = out;
-    } else if (const char* out_format = value_of("--benchmark_out_format")) {
-      if (std::string(out_format) != "json") throw InputError("--benchmark_out_format", "json", out_format);
-    } else if (const char* format = value_of("--benchmark_format")) {
-      flags.format = format;
-      if (flags.format != "console" && flags.format != "json") {
-        throw InputError("--benchmark_format", "console or json", "'" + flags.format + "'");
-      }
-    } else if (const char* context = value_of("--benchmark_context")) {
-      std::istringstream list(context);
-      for (std::string item; std::getline(list, item, ',');) {
-        if (item.find('=') == std::string::npos || item.starts_with('=')) {
-          throw InputError("--benchmark_context", "key=value[,key=value...]", "'" + item + "'");
-        }
-        const std::string key = item.substr(0, item.find('='));
-        for (const std::string& other : flags.context) {
-          if (other.starts_with(key + "=")) throw InputError("--benchmark_context", "each key once", key + " twice");
-        }
-        flags.context.push_back(item);
-      }
-    } else {
-      rest.push_back(argument);
-    }
-  }
-  arguments = rest;
+namespace {
+
+// As Google Benchmark reads it.
+bool is_true(std::string value) {
+  std::ranges::transform(value, value.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  constexpr std::array<std::string_view, 6> kFalse = {"0", "f", "false", "n", "no", "off"};
+  return std::ranges::find(kFalse, value) == kFalse.end();
 }
 
-BenchmarkFlags read_benchmark_flags(const std::vector<std::string>& arguments) {
-  BenchmarkFlags flags;
-  for (const std::string& argument : arguments) {
-    const auto value = [&](const std::string& flag) { return argument.substr(flag.size() + 1); };
-    if (argument.starts_with("--benchmark_filter=")) flags.filter = value("--benchmark_filter");
-    if (argument.starts_with("--benchmark_list_tests")) flags.list = argument != "--benchmark_list_tests=false";
-    if (!argument.starts_with("--benchmark_repetitions=")) continue;
-    const std::vector<int64_t> parsed = parse_range(value("--benchmark_repetitions"), "--benchmark_repetitions");
-    if (parsed.size() != 1 || parsed[0] < 1 || parsed[0] > 10'000) {
-      throw InputError("--benchmark_repetitions", "an integer from 1 to 10000",
-                       "'" + value("--benchmark_repetitions") + "'");
+int repetitions(const std::string& value, const std::string& where) {
+  const std::vector<int64_t> parsed = parse_range(value, where);
+  if (parsed.size() == 1 && parsed[0] >= 1 && parsed[0] <= 10'000) return static_cast<int>(parsed[0]);
+  throw InputError(where, "an integer from 1 to 10000", "'" + value + "'");
+}
+
+std::string one_of(const std::vector<std::string>& known, const std::string& value, const std::string& where) {
+  if (std::ranges::find(known, value) != known.end()) return value;
+  std::string expected = known.front();
+  for (size_t i = 1; i < known.size(); ++i) expected += " or " + known[i];
+  throw InputError(where, expected, "'" + value + "'");
+}
+
+void add_context(std::vector<std::string>& context, const std::string& text, const std::string& where) {
+  std::istringstream list(text);
+  for (std::string item; std::getline(list, item, ',');) {
+    const size_t equals = item.find('=');
+    if (equals == std::string::npos || equals == 0) {
+      throw InputError(where, "key=value[,key=value...]", "'" + item + "'");
     }
-    flags.repetitions = static_cast<int>(parsed[0]);
+    const std::string key = item.substr(0, equals + 1);
+    if (std::ranges::any_of(context, [&](const std::string& other) { return other.starts_with(key); })) {
+      throw InputError(where, "each key once", item.substr(0, equals) + " twice");
+    }
+    context.push_back(item);
   }
+}
+
+// Takes a value, given by a flag or by the environment: `where`.
+using Take = std::function<void(BenchFlags&, const std::string& value, const std::string& where)>;
+
+const std::map<std::string, Take>& taken() {
+  static const std::map<std::string, Take> flags = {
+      {"filter", [](auto& to, auto& value, auto&) { to.filter = value; }},
+      {"repetitions", [](auto& to, auto& value, auto& where) { to.repetitions = repetitions(value, where); }},
+      {"list_tests", [](auto& to, auto& value, auto&) { to.list_tests = is_true(value); }},
+      {"enable_random_interleaving", [](auto& to, auto& value, auto&) { to.random_interleaving = is_true(value); }},
+      {"out", [](auto& to, auto& value, auto&) { to.out = value; }},
+      {"out_format", [](auto&, auto& value, auto& where) { one_of({"json"}, value, where); }},
+      {"format",
+       [](auto& to, auto& value, auto& where) {
+         to.format = one_of({"console", "json"}, value, where);
+       }},
+      {"context", [](auto& to, auto& value, auto& where) { add_context(to.context, value, where); }},
+  };
   return flags;
+}
+
+// They say how Google Benchmark measures and prints, which it does not do here.
+constexpr std::array<std::string_view, 8> kOfNoEffect = {
+    "min_time",         "min_warmup_time", "time_unit",    "report_aggregates_only", "display_aggregates_only",
+    "counters_tabular", "color",           "perf_counters"};
+
+std::string in_environment(std::string name) {
+  std::ranges::transform(name, name.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  return "BENCHMARK_" + name;
+}
+
+}  // namespace
+
+void take_benchmark_flags(std::vector<std::string>& arguments, BenchFlags& flags) {
+  const std::string start = "--benchmark_";
+  std::vector<std::string> rest;
+  std::set<std::string> given;
+  for (const std::string& argument : arguments) {
+    if (!argument.starts_with(start)) {
+      rest.push_back(argument);
+      continue;
+    }
+    const size_t equals = argument.find('=');
+    const std::string flag = argument.substr(0, equals);
+    const std::string name = flag.substr(start.size());
+    if (std::ranges::find(kOfNoEffect, name) != kOfNoEffect.end()) {
+      std::cerr << flag << " is of no effect here; --help lists the flags that are\n";
+      continue;
+    }
+    const auto take = taken().find(name);
+    if (take == taken().end()) {
+      throw InputError(flag, "a flag of Google Benchmark that is of effect here (--help)", "another");
+    }
+    const bool alone = equals == std::string::npos;
+    if (alone && name != "list_tests" && name != "enable_random_interleaving") {
+      throw InputError(flag, "a value, as " + flag + "=VALUE", "none");
+    }
+    take->second(flags, alone ? "true" : argument.substr(equals + 1), flag);
+    given.insert(name);
+  }
+  for (const auto& [name, take] : taken()) {
+    const std::string variable = in_environment(name);
+    const char* value = given.contains(name) ? nullptr : std::getenv(variable.c_str());
+    if (value != nullptr) take(flags, value, variable);
+  }
+  arguments = rest;
 }
 
 void add_bench_flags(CLI::App& app, BenchFlags& flags, const std::string& item) {
@@ -139,6 +200,7 @@ MeasureOptions measure_options(const BenchFlags& flags) {
   options.seed = flags.seed;
   options.max_memory_bytes = memory_to_use(flags.max_memory);
   options.sampling.min_samples = 7;  // below 6 there is no interval, and one may correlate with the next
+  options.sampling.min_layered_samples = 7;
   return options;
 }
 

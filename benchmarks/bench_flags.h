@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The flags that every benchmark binary has: what to run and how, and those of Google Benchmark that it must answer
-// itself or know as well.
+// The flags that every benchmark binary has: what to run and how, and those of Google Benchmark, which it answers
+// itself.
 #pragma once
 
-#include <map>
 #include <string>
 #include <vector>
 
@@ -20,23 +19,20 @@ struct BenchFlags {
   uint64_t seed = 1;
   bool dry_run = false;
   bool resume = false;
-  // Google Benchmark's, taken from it.
+  // Google Benchmark's, by its names.
+  std::string filter = ".";
+  int repetitions = 1;
+  bool list_tests = false;
+  bool random_interleaving = false;
   std::string out;
   std::string format = "console";
   std::vector<std::string> context;
 };
 
-// Splits off the flags of Google Benchmark that these programs answer themselves; the others stay in `arguments`.
+// Takes Google Benchmark's flags from `arguments`; one that is not given is looked for in the environment, as
+// BENCHMARK_FILTER for --benchmark_filter. Those of no effect here are dropped with a word on standard error. Throws
+// InputError.
 void take_benchmark_flags(std::vector<std::string>& arguments, BenchFlags& flags);
-
-struct BenchmarkFlags {
-  std::string filter = ".";
-  int repetitions = 1;
-  bool list = false;
-};
-
-// What of Google Benchmark's own flags these programs must know as well.
-BenchmarkFlags read_benchmark_flags(const std::vector<std::string>& arguments);
 
 // `item` is what is measured: case or kernel.
 void add_bench_flags(CLI::App& app, BenchFlags& flags, const std::string& item);

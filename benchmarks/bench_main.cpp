@@ -19,43 +19,33 @@ class SilentReporter : public benchmark::BenchmarkReporter {
   void ReportRuns(const std::vector<Run>&) override {}
 };
 
-// Of Google Benchmark's flags those that say how it measures and prints, which it does not do here.
-void note_of_no_effect(const std::string& argument) {
-  for (const char* flag : {"min_time", "min_warmup_time", "time_unit", "report_aggregates_only",
-                           "display_aggregates_only", "counters_tabular", "color", "perf_counters"}) {
-    const std::string name = std::string("--benchmark_") + flag;
-    if (argument == name || argument.starts_with(name + "=")) {
-      std::cerr << name << " is of no effect here; --help lists the flags that are\n";
-    }
-  }
+// Google Benchmark has defaults of its own in the environment; what it is told here it takes from nowhere else.
+void initialize_benchmark(std::string program, const BenchFlags& flags) {
+  std::vector<std::string> told = {
+      std::move(program),
+      "--benchmark_out=",
+      "--benchmark_list_tests=false",
+      "--benchmark_min_warmup_time=0",
+      "--benchmark_repetitions=" + std::to_string(flags.repetitions),
+      "--benchmark_enable_random_interleaving=" + std::string(flags.random_interleaving ? "true" : "false")};
+  std::vector<char*> pointers;
+  for (std::string& one : told) pointers.push_back(one.data());
+  int count = static_cast<int>(pointers.size());
+  benchmark::Initialize(&count, pointers.data());
 }
 
 }  // namespace
 
-int bench_main(int argc, char** argv, CLI::App& app, BenchFlags& flags,
-               const std::function<int(const BenchmarkFlags&)>& run) {
+int bench_main(int argc, char** argv, CLI::App& app, BenchFlags& flags, const std::function<int()>& run) {
   listen_for_signals();
   return guarded(app, [&] {
     std::vector<std::string> arguments(argv + 1, argv + argc);
     take_benchmark_flags(arguments, flags);
-    const BenchmarkFlags benchmark_flags = read_benchmark_flags(arguments);
-    std::vector<char*> for_benchmark = {argv[0]};
-    std::vector<std::string> own;
-    for (std::string& argument : arguments) {
-      if (argument.starts_with("--benchmark_")) {
-        note_of_no_effect(argument);
-        for_benchmark.push_back(argument.data());
-      } else {
-        own.push_back(argument);
-      }
-    }
-    std::ranges::reverse(own);  // as CLI11 wants them
-    app.parse(own);
-    int count = static_cast<int>(for_benchmark.size());
-    benchmark::Initialize(&count, for_benchmark.data());
-    if (count > 1) throw InputError(for_benchmark[1], "a flag of Google Benchmark with a valid value", "another");
+    std::ranges::reverse(arguments);  // as CLI11 wants them
+    app.parse(arguments);
+    initialize_benchmark(argv[0], flags);
     if (flags.threads == 0) flags.threads = usable_cpus();
-    const int code = run(benchmark_flags);
+    const int code = run();
     if (!std::cout.flush()) {
       throw InputError("standard output", "a file that can be written", "an error on writing");
     }
@@ -63,12 +53,11 @@ int bench_main(int argc, char** argv, CLI::App& app, BenchFlags& flags,
   });
 }
 
-int run_selected(BenchRun& run, const std::string& noun, const BenchFlags& flags,
-                 const BenchmarkFlags& benchmark_flags) {
+int run_selected(BenchRun& run, const std::string& noun, const BenchFlags& flags) {
   const std::vector<std::vector<std::string>> names = run.names();
-  const std::vector<int> selected = filtered(names, benchmark_flags.filter, noun);
-  run.select(selected, benchmark_flags.repetitions);
-  if (benchmark_flags.list) {
+  const std::vector<int> selected = filtered(names, flags.filter, noun);
+  run.select(selected, flags.repetitions);
+  if (flags.list_tests) {
     for (const int i : selected) std::cout << names[static_cast<size_t>(i)].back() << "\n";
     return 0;
   }

@@ -15,8 +15,7 @@ namespace triphase {
 
 // Parses the flags into `flags` (those that `app` knows, and Google Benchmark's), then calls `run`. Gives the exit
 // code.
-int bench_main(int argc, char** argv, CLI::App& app, BenchFlags& flags,
-               const std::function<int(const BenchmarkFlags&)>& run);
+int bench_main(int argc, char** argv, CLI::App& app, BenchFlags& flags, const std::function<int()>& run);
 
 // What a binary measures: items that are selected, repeated, and at the end written together.
 class BenchRun {
@@ -38,7 +37,6 @@ class BenchRun {
 };
 
 // Does with a run what the flags ask for; `noun` is what its items are called. Gives the exit code.
-int run_selected(BenchRun& run, const std::string& noun, const BenchFlags& flags,
-                 const BenchmarkFlags& benchmark_flags);
+int run_selected(BenchRun& run, const std::string& noun, const BenchFlags& flags);
 
 }  // namespace triphase

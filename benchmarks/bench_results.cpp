@@ -3,6 +3,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 #include <map>
@@ -10,6 +11,7 @@
 
 #include "bin/signals.h"
 #include "report/environment.h"
+#include "report/format.h"
 
 namespace triphase {
 
@@ -63,6 +65,21 @@ Json results_document(const std::string& executable, const BenchFlags& flags, co
     }
   }
   return {{"context", context}, {"benchmarks", benchmarks}};
+}
+
+std::string Disturbed::mark(const Json& row) {
+  ++of;
+  if (!row.contains("disturbed")) return "";
+  ++count;
+  most_per_s = std::max(most_per_s, row.value("involuntary_switches_per_s", 0.0));
+  return " *";
+}
+
+std::string Disturbed::text(const std::string& items) const {
+  if (count == 0) return "";
+  return "\n* The machine was busy: in " + std::to_string(count) + " of " + std::to_string(of) + " " + items +
+         " other programs took a processor away, up to " + fixed(most_per_s, 0) +
+         " times a second. Times with a * are not to be trusted; run again when it is idle.\n";
 }
 
 int conclude(const BenchFlags& flags, const Json& document, Journal& journal, ProgressLine& progress,

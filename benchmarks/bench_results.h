@@ -25,6 +25,18 @@ struct Done {
 nlohmann::ordered_json results_document(const std::string& executable, const BenchFlags& flags,
                                         const nlohmann::ordered_json& own, const std::vector<Done>& done);
 
+// Of times that others disturbed: how many items of how many, and the most that they took a processor away.
+struct Disturbed {
+  size_t count = 0;
+  size_t of = 0;
+  double most_per_s = 0;
+
+  // Learns of an item's row with a time; gives what marks it in a table.
+  std::string mark(const nlohmann::ordered_json& row);
+  // What to print below the table; empty where there is none.
+  std::string text(const std::string& items) const;
+};
+
 // Writes the document to where the flags say, prints it or what `print_tables` prints, and discards the journal unless
 // the run was interrupted. Gives the exit code.
 int conclude(const BenchFlags& flags, const nlohmann::ordered_json& document, Journal& journal, ProgressLine& progress,

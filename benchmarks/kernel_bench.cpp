@@ -11,10 +11,10 @@
 namespace triphase {
 namespace {
 
-int run(KernelFlags& flags, const BenchmarkFlags& benchmark_flags) {
+int run(KernelFlags& flags) {
   if (flags.selection.suite.empty() && flags.selection.models.empty()) flags.selection.suite = "kernels";
   KernelRun run(flags, distinct_kernels(select_cases(flags.selection, flags.threads, flags.time_per_kernel_s)));
-  return run_selected(run, "kernel", flags, benchmark_flags);
+  return run_selected(run, "kernel", flags);
 }
 
 }  // namespace
@@ -26,5 +26,5 @@ int main(int argc, char** argv) {
                "triphase_kernels");
   KernelFlags flags;
   add_flags(app, flags);
-  return bench_main(argc, argv, app, flags, [&](const BenchmarkFlags& given) { return run(flags, given); });
+  return bench_main(argc, argv, app, flags, [&] { return run(flags); });
 }

@@ -210,6 +210,7 @@ void KernelRun::print_table() const {
   Table table({"kernel", "phase", "cache", "used", "time", "FLOP/s", "operands B/s", "implementation"});
   std::string problems;
   size_t warm = 0;
+  Disturbed disturbed;
   for (const Done& done : done_) {
     const KernelId& id = kernels_[static_cast<size_t>(done.index)].id;
     for (const Json& row : done.rows) {
@@ -221,8 +222,9 @@ void KernelRun::print_table() const {
       const double s = row["median_s"].get<double>();
       warm += !row.value("proven_cold", true);
       table.add({id.kernel + (flags_.selection.backends.size() > 1 ? ", " + id.backend : ""), id.phase, row["cache"],
-                 std::to_string(row["multiplicity"].get<size_t>()), duration(s), si(row["flop"].get<double>() / s),
-                 si(row["operand_bytes"].get<double>() / s), row.value("implementation", "")});
+                 std::to_string(row["multiplicity"].get<size_t>()), duration(s) + disturbed.mark(row),
+                 si(row["flop"].get<double>() / s), si(row["operand_bytes"].get<double>() / s),
+                 row.value("implementation", "")});
     }
   }
   std::cout << "\n" << table.text();
@@ -232,6 +234,7 @@ void KernelRun::print_table() const {
               << "they were not cold, or the memory was faster than when it was measured.\n";
   }
   if (!problems.empty()) std::cout << "\n" << problems;
+  std::cout << disturbed.text("rows");
 }
 
 int KernelRun::finish() {

@@ -5,12 +5,12 @@
 namespace triphase {
 namespace {
 
-int run(const Flags& flags, const BenchmarkFlags& benchmark_flags) {
+int run(const Flags& flags) {
   if (flags.selection.suite.empty() && flags.selection.models.empty()) {
     throw InputError("triphase_steps", "--suite=NAME or --model=NAME", "neither; --suite=quick is a start");
   }
   StepRun run(flags, select_cases(flags.selection, flags.threads, flags.time_per_case_s));
-  return run_selected(run, "case", flags, benchmark_flags);
+  return run_selected(run, "case", flags);
 }
 
 }  // namespace
@@ -21,5 +21,5 @@ int main(int argc, char** argv) {
   CLI::App app("Times whole training steps of neural networks, phase by phase and layer by layer.", "triphase_steps");
   Flags flags;
   add_flags(app, flags);
-  return bench_main(argc, argv, app, flags, [&](const BenchmarkFlags& given) { return run(flags, given); });
+  return bench_main(argc, argv, app, flags, [&] { return run(flags); });
 }

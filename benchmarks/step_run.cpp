@@ -9,7 +9,6 @@
 #include "report/environment.h"
 #include "report/explain.h"
 #include "report/format.h"
-#include "stats/order.h"
 
 namespace triphase {
 
@@ -122,9 +121,7 @@ Journal::Rows StepRun::rows_of(const Case& item, const Repetition& repetition, c
                 machines_->expectation(item.id.backend, *item.program, measured));
   };
   Journal::Rows result = against_ceilings();
-  // What else runs slows the gauge, by which the ceilings are scaled.
-  const bool busy = measured.switches_per_s.value_or(0) > kBusySwitchesPerS;
-  if (const Json* row = KnownMachines::above_ceiling(result); row != nullptr && !busy && stop_signal() == 0) {
+  if (const Json* row = KnownMachines::above_ceiling(result); row != nullptr && stop_signal() == 0) {
     if (const std::string text = machines_->remeasure(item.id.backend, *row); !text.empty()) {
       progress_.note(text);
       result = against_ceilings();
@@ -161,7 +158,7 @@ void StepRun::print_table() const {
   Table table({"model", "batch", settings, "step", "forward", "backward", "update", "bwd/fwd FLOP", "time",
                "with update: FLOP", "time"});
   std::string problems;
-  std::vector<double> switches_per_s;
+  Disturbed disturbed;
   for (const Done& done : done_) {
     const Json& step = step_row(done.rows);
     if (!step.contains("median_s")) {
@@ -169,7 +166,6 @@ void StepRun::print_table() const {
                   step.value("reason", "") + "\n";
       continue;
     }
-    if (step.contains("involuntary_switches_per_s")) switches_per_s.push_back(step["involuntary_switches_per_s"]);
     const auto time_of = [&](const std::string& phase) -> std::string {
       for (const Json& row : done.rows) {
         if (row["phase"] == phase && !row.contains("layer")) return duration(row["median_s"].get<double>());
@@ -181,9 +177,10 @@ void StepRun::print_table() const {
     };
     const CaseId& id = cases_[static_cast<size_t>(done.index)].id;
     table.add({id.model, std::to_string(id.batch),
-               (dtypes ? id.dtype + ", " : "") + id.optimizer + (backends ? ", " + id.backend : ""), time_of("step"),
-               time_of("forward"), time_of("backward"), time_of("update"), number("ratio_flop"), number("ratio_time"),
-               number("ratio_flop_with_update"), number("ratio_time_with_update")});
+               (dtypes ? id.dtype + ", " : "") + id.optimizer + (backends ? ", " + id.backend : ""),
+               time_of("step") + disturbed.mark(step), time_of("forward"), time_of("backward"), time_of("update"),
+               number("ratio_flop"), number("ratio_time"), number("ratio_flop_with_update"),
+               number("ratio_time_with_update")});
   }
   std::cout << "\n" << table.text();
   size_t above = 0;
@@ -201,10 +198,7 @@ void StepRun::print_table() const {
         << " %: the machine was faster at the time than is known, or their bytes came from nearer than was taken.\n";
   }
   if (!problems.empty()) std::cout << "\n" << problems;
-  if (const auto switches = median(switches_per_s); switches && *switches > kBusySwitchesPerS) {
-    std::cout << "\nThe machine was busy: other programs took a processor away " << fixed(*switches, 0)
-              << " times a second. Times are not to be trusted; run again when it is idle.\n";
-  }
+  std::cout << disturbed.text("cases");
 }
 
 void StepRun::print_explanations() const {

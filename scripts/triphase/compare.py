@@ -7,8 +7,9 @@ Reads Google Benchmark's JSON (and triphase's), NVBench's and benchdnn's CSV. Fo
 Hodges-Lehmann shift of the logarithms of its samples (the median of all differences) with the
 Mann-Whitney interval, p-values corrected over kernels by Benjamini and Hochberg. Two files are two
 processes, and processes of one binary differ: the interval is widened by the most that calibrate
-has seen two of them differ on this machine, and a warning stands where that is not known. Nothing
-is measured again to confirm.
+has seen two of them differ on this machine, and a warning stands where that is not known. Of a
+kernel that was measured while others took the processors away nothing is concluded. Nothing is
+measured again to confirm.
 
 Exit codes: as of ab: 0 no slowdown, 1 slower, 2 bad input, 3 inconclusive.
 """
@@ -34,6 +35,7 @@ from triphase.track_rows import Run
 from triphase.track_runs import read_run
 
 ALPHA = 0.05
+DISTURBED = "other programs took a processor away while it was measured"
 MOST_SAMPLES = 200  # of a kernel and side; beyond, evenly thinned: neighbours tell the same
 WARNING = (
     "Unpaired files bear less than ab: drift of the machine between them looks like a change, "
@@ -69,6 +71,10 @@ def judge(base: Run, new: Run, kernels: list[str], between: Floats, floor: float
     noise = np.expm1(np.nan_to_num(between))
     times = {"base": base.times, "new": new.times}
     rows = gate_report.kernel_rows(kernels, times, decision, visible, noise)
+    disturbed = {row.name for row in [*base.rows, *new.rows] if row.disturbed}
+    for row in rows:
+        if row["kernel"] in disturbed:
+            row |= {"verdict": gate.VERDICTS[gate.INCONCLUSIVE], "note": DISTURBED}
     listed = gate_report.not_compared(base, new)
     known = int(np.isfinite(between).sum())
     told = f"The noise between processes is known of {known} of {len(kernels)} kernels" + (
@@ -78,9 +84,28 @@ def judge(base: Run, new: Run, kernels: list[str], between: Floats, floor: float
         "rows": rows,
         "not_compared": listed,
         "summary": gate_report.summary(rows, listed),
-        "measured": f"{told} {WARNING}",
+        "measured": " ".join([*differences(base, new), told, WARNING]),
         "exit_code": gate_report.exit_code(rows, listed, floor),
     }
+
+
+def differences(base: Run, new: Run) -> list[str]:
+    """What else than the code may have changed times, as triphase's files tell."""
+
+    def entry(run: Run, *path: str) -> Any:
+        found: Any = run.context
+        for key in path:
+            found = found.get(key) if isinstance(found, dict) else None
+        return found
+
+    told = []
+    was, now = (entry(run, "triphase", "threads") for run in (base, new))
+    if None not in (was, now) and was != now:
+        told.append(f"BASE computed on {was} threads, NEW on {now}.")
+    was, now = (entry(run, "triphase", "environment", "fingerprint") for run in (base, new))
+    if None not in (was, now) and was != now:
+        told.append("BASE and NEW are of different machines or systems.")
+    return told
 
 
 def samples_of(run: Run, kernels: list[str]) -> list[Floats]:

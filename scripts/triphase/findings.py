@@ -17,6 +17,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from triphase import expectations
 from triphase.claims import CLAIMS, Claim
 from triphase.measures import Measured, NotMeasured
@@ -29,8 +31,8 @@ NOT_MEASURED = "not measured"
 RULE = (
     "FLOP are exact: confirmed inside the claim's band, departs outside. Time is confirmed where "
     "its whole 95 % interval lies inside the band, departs where the whole lies outside, and is "
-    "inconclusive where it straddles an end; without an interval (fewer than 6 samples) the point "
-    "decides. A departure is a finding, not a failure."
+    "inconclusive where it straddles an end, or where there is none (fewer than 6 independent "
+    "samples). A departure is a finding, not a failure."
 )
 READING = (
     "How to read a line: what *bounds* a phase (compute, a level of cache, memory, latency) sets "
@@ -40,6 +42,7 @@ READING = (
     "networks, and 90 % of the departure means that it goes nine tenths of the way from the ratio "
     "in FLOP to the ratio in time."
 )
+NAMED = 6  # of cases in a sentence
 FULL_WIDTH = 110  # of a terminal that has room for every column
 COLOURS = {"confirmed": "32", "departs": "33", "inconclusive": "36", NOT_MEASURED: "2"}
 
@@ -85,7 +88,8 @@ def examine(claim: Claim, records: Records, suffix: str = "") -> Finding:
 def verdict(claim: Claim, measured: Measured) -> str:
     """By RULE: `flop: confirmed; time: departs`."""
     flop = measured.flop_executed if measured.flop is None else measured.flop
-    text = f"flop: {agreement(claim.band, flop, None)}"
+    exact = None if flop is None else (flop, flop)
+    text = f"flop: {agreement(claim.band, flop, exact)}"
     if measured.timed:
         text += f"; time: {agreement(claim.band, measured.time, measured.time_ci95)}"
     return text
@@ -96,7 +100,9 @@ def agreement(
 ) -> str:
     if value is None:
         return NOT_MEASURED
-    low, high = ci95 or (value, value)
+    if ci95 is None:
+        return "inconclusive"
+    low, high = ci95
     if band[0] <= low and high <= band[1]:
         return "confirmed"
     return "departs" if high < band[0] or band[1] < low else "inconclusive"
@@ -108,6 +114,18 @@ def not_run(records: Records) -> list[str]:
         f"{row['case']}: {row['status']}, {row['reason']}"
         for row in records.not_run.iter_rows(named=True)
     ]
+
+
+def disturbed(records: Records) -> str:
+    """Which cases' times are not to be trusted, in a sentence or two; empty if all are."""
+    if not (cases := records.disturbed):
+        return ""
+    ran = len(records.steps.filter(pl.col("median_s").is_not_null()))
+    named = ", ".join(cases[:NAMED]) + (", ..." if len(cases) > NAMED else "")
+    return (
+        f"In {len(cases)} of {ran} cases other programs took a processor away, so that their times "
+        f"are not to be trusted: {named}. Run them again when the machine is idle."
+    )
 
 
 # ---- rendering
@@ -141,6 +159,8 @@ def markdown(findings: list[Finding], records: Records) -> str:
         "",
         f"Claims of {POST}, as measured on {records.machine}, {context['date']}. {RULE}",
     ]
+    if text := disturbed(records):
+        lines += ["", f"**The machine was busy.** {text}"]
     for setting in settings:
         some = [finding for finding in findings if finding["setting"] == setting]
         lines += [

@@ -43,6 +43,11 @@ def run(options: argparse.Namespace) -> int:
         if run.id in new:
             new.discard(run.id)  # the same content may be named twice
             print(f"{path}: added, {len(run.points)} kernels, {history_runs.iso_time(run.time)}")
+            if run.disturbed:
+                print(
+                    f"{path}: the machine was busy while {run.disturbed} of them were measured; "
+                    "scripts/track remove takes a run out again"
+                )
         else:
             print(f"{path}: is in the history already, nothing changed")
     for environment in added.environments:

@@ -61,6 +61,7 @@ class HistoryRun:
     commit: str | None
     label: str | None
     points: list[Point]
+    disturbed: int = 0  # of them, how many were measured while the machine was busy; not kept
 
     @property
     def id(self) -> int:
@@ -82,6 +83,7 @@ def read(path: Path, time: str | None, commit: str | None, label: str | None) ->
         commit or _text(ours.get("commit")) or _text(run.context.get("commit")),
         label or _text(ours.get("label")) or _text(run.context.get("label")),
         [point_of(row) for row in run.rows],
+        sum(row.disturbed for row in run.rows),
     )
 
 

@@ -12,9 +12,10 @@ import math
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from triphase.expectations import NEAR, Part, account, departure, limits, near, part, quotient
+from triphase.medians import interval
 from triphase.prose import plain, show, si
 from triphase.records import BACKWARD, Case, Records, total
 
@@ -28,6 +29,13 @@ Row = dict[str, Any]
 
 class NotMeasured(Exception):
     """The rows do not hold what a claim needs; the message says what is missing."""
+
+
+class Timed(NamedTuple):
+    """A ratio of times, and its 95 % interval where there are samples enough for one."""
+
+    value: float | None
+    ci95: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -183,7 +191,7 @@ def _intensities(case: Case, phases: Iterable[str]) -> str:
 def update_share(case: Case) -> Measured:
     """Update over forward: what the weight update adds to the ratio."""
     update, forward = case.phases.get("update"), case.phases.get("forward")
-    time = paired([update], [forward])
+    time, ci95 = paired([update], [forward])
     numbers = counts(
         lambda c: divide(total(case.phases, c, "update"), total(case.phases, c, "forward"))
     )
@@ -192,23 +200,25 @@ def update_share(case: Case) -> Measured:
         why += f", so {show(numbers['flop'])} in FLOP is {show(time)} in time"
     if bounds := departure(*_parts(case, ["update"]), numbers["flop"], time):
         why += f": {bounds}"
-    return Measured(str(case), **numbers, time=time, why=why)
+    return Measured(str(case), **numbers, time=time, time_ci95=ci95, why=why)
 
 
-def paired(upper: list[Row | None], lower: list[Row | None]) -> float | None:
+def paired(upper: list[Row | None], lower: list[Row | None]) -> Timed:
     """Median over samples of sum(upper) / sum(lower); of medians where samples do not pair up.
 
-    None if a row is missing, fused away or did not run.
+    Nothing if a row is missing, fused away or did not run.
     """
     rows = [*upper, *lower]
     if not upper or not lower or any(row is None or row["median_s"] is None for row in rows):
-        return None
+        return Timed(None)
     samples = [row["samples_s"] for row in rows]
     if len({len(s) for s in samples}) != 1 or not samples[0]:
         samples = [[row["median_s"]] for row in rows]
     cut = len(upper)
     ratios = [divide(sum(s[:cut]), sum(s[cut:])) for s in zip(*samples, strict=True)]
-    return statistics.median(ratios) if ratios and None not in ratios else None
+    if not ratios or None in ratios:
+        return Timed(None)
+    return Timed(statistics.median(ratios), interval(ratios))
 
 
 def change(small_case: Case, large_case: Case) -> Measured:
@@ -263,7 +273,7 @@ def growth(small: Case, large: Case, phase: str, *, per_example: bool = False) -
     def over(column: str) -> float | None:
         return divide(rows[1][column], rows[0][column] and rows[0][column] * scale)
 
-    time = over("median_s")
+    time, ci95 = over("median_s"), growth_ci95(*rows, scale)
     why = (
         f"the {phase} does {show(intensity(small, phase))} FLOP per byte at batch {small.batch} "
         f"and {show(intensity(large, phase))} at {large.batch}"
@@ -273,7 +283,18 @@ def growth(small: Case, large: Case, phase: str, *, per_example: bool = False) -
     ends = ([part(case, phase, f"batch {case.batch}")] for case in (small, large))
     if bounds := departure(*ends, over("flop"), time, scale):
         why += f"; {bounds}"
-    return Measured(f"{small} to {large.batch}", **counts(over), time=time, why=why)
+    return Measured(f"{small} to {large.batch}", **counts(over), time=time, time_ci95=ci95, why=why)
+
+
+def growth_ci95(below: Row, above: Row, scale: float) -> tuple[float, float] | None:
+    """Of a ratio of two separate measurements: in logarithms, half-widths add in squares."""
+    ends = ("median_s", "ci95_low_s", "ci95_high_s")
+    if not all(row[end] for row in (below, above) for end in ends):
+        return None
+    (b, b_low, b_high), (a, a_low, a_high) = ([row[end] for end in ends] for row in (below, above))
+    down = math.hypot(math.log(a / a_low), math.log(b_high / b))
+    up = math.hypot(math.log(a_high / a), math.log(b / b_low))
+    return a / b / scale * math.exp(-down), a / b / scale * math.exp(up)
 
 
 def layer_ratio(case: Case, *, first: bool) -> Measured:
@@ -292,7 +313,7 @@ def layer_ratio(case: Case, *, first: bool) -> Measured:
         return None if None in values else sum(values)
 
     backward = [rows.get(phase) for rows in layers.values() for phase in phases]
-    time = paired(backward, [rows.get("forward") for rows in layers.values()])
+    time, ci95 = paired(backward, [rows.get("forward") for rows in layers.values()])
     why = "no input gradient is asked for" if first else "the input gradient doubles the work"
     if time is None:
         why += "; a part has no time of its own (fused away, or not marked)"
@@ -304,7 +325,8 @@ def layer_ratio(case: Case, *, first: bool) -> Measured:
     of = {p: Part(p, [rows[p] for rows in layers.values() if p in rows], peak) for p in PASSES}
     if bounds := departure([of["forward"]], [of[p] for p in phases], numbers["flop"], time):
         why += f"; {bounds}"
-    return Measured(f"{case}, {' + '.join(layers)}", **numbers, time=time, why=why)
+    where = f"{case}, {' + '.join(layers)}"
+    return Measured(where, **numbers, time=time, time_ci95=ci95, why=why)
 
 
 def elementwise_share(case: Case) -> Measured:
@@ -326,10 +348,11 @@ def elementwise_share(case: Case) -> Measured:
     why = "nominal FLOP leave these layers out by definition, so executed operations are judged"
     if fused:
         why += f"; {', '.join(fused)} fused away, without a time"
-    time = paired(small, [case.phases[p] for p in PASSES if p in case.phases])
+    time, ci95 = paired(small, [case.phases[p] for p in PASSES if p in case.phases])
     if time is not None and (bound := limits([Part("this work", small)])):
         why += f"; {bound}"
-    return Measured(str(case), **(counts(over) | {"flop": None}), time=time, why=why)
+    numbers = counts(over) | {"flop": None}
+    return Measured(str(case), **numbers, time=time, time_ci95=ci95, why=why)
 
 
 def per_parameter(case: Case) -> Measured:

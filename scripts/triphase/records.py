@@ -37,7 +37,7 @@ _NUMBERS = ["median_s", "flop", "flop_executed", "traffic_bytes",
             "above_ceiling", "ratio_flop", "ratio_flop_with_update", "ratio_time",
             "ratio_time_with_update", "first_layer_share", "parameter_count"]
 _SPEEDS = ["arithmetic", "cache", "memory"]  # what machine_speed holds
-_LOWS = ["ratio_time_ci95_low", "ratio_time_with_update_ci95_low"]
+_LOWS = ["ci95_low_s", "ratio_time_ci95_low", "ratio_time_with_update_ci95_low"]
 _HIGHS = [low.replace("low", "high") for low in _LOWS]
 # fmt: on
 _FRAME_SCHEMA: dict[str, Any] = {
@@ -47,6 +47,7 @@ _FRAME_SCHEMA: dict[str, Any] = {
     "machine_speed": pl.Struct(dict.fromkeys(_SPEEDS, pl.Float64)),
     "case": pl.String,
     "shared": pl.Boolean,
+    "disturbed": pl.Boolean,
     "status": pl.Enum(STATUSES),
     "samples_s": pl.List(pl.Float64),
 }
@@ -169,6 +170,11 @@ class Records:
         return self.rows.filter(pl.col("status") > "unverified").unique(
             ["case", "status", "reason"], keep="first", maintain_order=True
         )
+
+    @property
+    def disturbed(self) -> list[str]:
+        """Cases while which others took the processors away: no times to be trusted."""
+        return self.steps.filter("disturbed")["case"].to_list()
 
     def known_machine(self, setting: Setting) -> dict[str, Any]:
         """Ceilings and calibration of this backend, as the file holds them; else empty."""
@@ -294,6 +300,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     flat["case"] = row["name"].removesuffix(f"{layer}/{row['phase']}/real_time")
     flat["model_name"] = row.get("model_name", name)
     flat["depth"] = int(parameters["depth"]) if "depth" in parameters else None
+    flat["disturbed"] = bool(row.get("disturbed"))
     flat["shared"] = str(parameters.get("share_weights", "")).lower() in ("true", "1")
     if row.get("mfu") and row.get("median_s"):  # the peak is the ceiling at this case's speed
         flat["peak_flop_per_s"] = row["flop"] / row["median_s"] / row["mfu"]
@@ -303,10 +310,11 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _merge_repetitions(frame: pl.DataFrame) -> pl.DataFrame:
-    special = {"status", "samples_s", "name", *_NUMBERS, *_LOWS, *_HIGHS}
+    special = {"status", "samples_s", "name", "disturbed", *_NUMBERS, *_LOWS, *_HIGHS}
     others = [column for column in frame.columns if column not in special]
     merged = frame.group_by("name", maintain_order=True).agg(
         pl.col("status").max(),
+        pl.col("disturbed").any(),
         pl.col(_NUMBERS).median(),
         pl.col(_LOWS).min(),
         pl.col(_HIGHS).max(),

@@ -35,6 +35,11 @@ class KernelRow:
     reason: str | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def disturbed(self) -> bool:
+        """Whether others took the processors away meanwhile, as triphase's rows tell."""
+        return self.extra.get("disturbed") is True
+
 
 @dataclass(frozen=True)
 class Run:
@@ -77,5 +82,5 @@ def _merged(rows: list[KernelRow]) -> KernelRow:
         [sample for row in rows for sample in row.samples_s] if ran else [],
         worst.status,
         worst.reason,
-        first.extra,
+        first.extra | ({"disturbed": True} if any(row.disturbed for row in rows) else {}),
     )

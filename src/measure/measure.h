@@ -52,14 +52,17 @@ struct Measurement {
   double cpu_share = 1;  // CPU time of the process / wall time while sampling; 1 where the time is a device's
   // How often others took a processor away while sampling: a busy machine. Absent where a device computes.
   std::optional<double> switches_per_s;
+  bool disturbed = false;                 // so often that the times are not to be trusted
   Readings readings;                      // of the gauge while sampling
   std::optional<double> launch_overhead;  // step time launched call by call / replayed
   std::vector<DeviceState> states;        // of the device while sampling; none of the host
   Samples samples;
 };
 
-// Switches a second from which on a machine counts as busy, and its times are not to be trusted.
+// Switches a second from which on a machine counts as busy, and its times are not to be trusted; in a short time there
+// must be a few of them.
 constexpr double kBusySwitchesPerS = 100;
+constexpr int64_t kFewestSwitches = 5;
 
 // Told what is going on: "compile", "allocate", "verify", "sample" with the samples so far; false stops.
 using StageProgress = std::function<bool(std::string_view stage, const Samples* so_far)>;

@@ -16,7 +16,8 @@ class ProcessUsage {
   // CPU time / wall time.
   double cpu_share() const { return per_s(now().cpu_s - begin_.cpu_s); }
   // How often others took a processor away, a second.
-  double switches_per_s() const { return per_s(static_cast<double>(now().switches - begin_.switches)); }
+  double switches_per_s() const { return per_s(static_cast<double>(switches())); }
+  int64_t switches() const { return now().switches - begin_.switches; }
 
  private:
   struct Account {

@@ -99,7 +99,7 @@ class Sampler {
 
   bool lacks(Marks marks) const {
     if (marks == Marks::kPhases) return samples_.step_s.size() < options_.min_samples;
-    return marks == Marks::kLayers && takes(marks) && samples_.layered_step_s.empty();
+    return marks == Marks::kLayers && takes(marks) && samples_.layered_step_s.size() < options_.min_layered_samples;
   }
 
   // The whole step's time.
@@ -160,7 +160,7 @@ class Sampler {
   // Of every series what ran before the first sample of step_s that is kept.
   void drop_warmup() {
     const Steadiness found = steadiness();
-    samples_.steady = found.steady;
+    if (samples_.step_s.size() >= kFirstLook) samples_.steady = found.steady;
     const size_t warmup = found.warmup;
     const auto count_before = [&](const std::vector<size_t>& after) {
       return static_cast<size_t>(std::ranges::upper_bound(after, warmup) - after.begin());

@@ -25,7 +25,8 @@ struct SampleOptions {
   double budget_s = 5;                // of stepping, warm-up and what the source leaves untimed included
   double relative_half_width = 0.01;  // of the medians' 95 % intervals: step, forward, backward and backward / forward
   double minimum_s = 0.1;             // of stepping, before precision may end it: slower noise would go unseen
-  size_t min_samples = 3;             // steps with phase marks, and one with layer marks, even beyond the budget
+  size_t min_samples = 3;             // steps with phase marks, even beyond the budget
+  size_t min_layered_samples = 1;     // steps with layer marks, likewise
   size_t max_samples = 10000;         // steps with phase marks
 };
 
@@ -48,7 +49,8 @@ struct Samples {
   std::vector<size_t> unmarked_neighbour;
 
   size_t warmup_steps = 0;  // steps of all kinds that were run and dropped
-  bool steady = false;      // whether step_s shows no change after the warm-up; see find_steady_state
+  // Whether step_s shows no change after the warm-up, see find_steady_state; absent where there is too little to tell.
+  std::optional<bool> steady;
   std::string stop_reason;  // interval, budget, max_samples or interrupted
   double measured_s = 0;    // sum of all steps, warm-up included
 };

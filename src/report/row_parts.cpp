@@ -84,6 +84,7 @@ void write_times(Json& row, const Measurement& measured, const std::vector<doubl
   row["sample_count"] = summary->sample_count;
   row["samples_s"] = summary->samples_s;
   row["setup_s"] = measured.setup_s;
+  if (measured.disturbed) row["disturbed"] = true;
 }
 
 void write_run(Json& row, const Measurement& measured) {
@@ -93,7 +94,7 @@ void write_run(Json& row, const Measurement& measured) {
   if (measured.switches_per_s) row["involuntary_switches_per_s"] = *measured.switches_per_s;
   write_device(row, measured.states);
   row["warmup_steps"] = measured.samples.warmup_steps;
-  row["steady"] = measured.samples.steady;
+  if (measured.samples.steady) row["steady"] = *measured.samples.steady;
   row["stop_reason"] = measured.samples.stop_reason;
 }
 

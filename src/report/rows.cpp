@@ -99,11 +99,13 @@ class RowWriter {
     if (const auto s = predicted_s(parts, expected_.factors)) row["predicted_s"] = *s;
   }
 
-  // A ceiling that was passed is no ceiling: it is said, never clipped. Short times are the clock's and latency's.
+  // A ceiling that was passed is no ceiling: it is said, never clipped. Short times are the clock's and latency's;
+  // where others disturbed, they slowed the gauge as well, by which ceilings are scaled.
   static void write_excess(Json& row) {
     constexpr double kShortestS = 50e-6;
     constexpr double kLeast = 1.01;  // less is within what times and ceilings are known to
     if (!row.contains("median_s") || !row.contains("roofline_s") || row["bound"] == "latency") return;
+    if (row.contains("disturbed")) return;
     const double s = row["median_s"].get<double>();
     const double excess = row["roofline_s"].get<double>() / s;
     if (s >= kShortestS && excess > kLeast) row["above_ceiling"] = excess;

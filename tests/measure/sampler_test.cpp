@@ -112,7 +112,7 @@ TEST(Sampler, Stops_when_the_intervals_are_narrow_and_says_what_it_did) {
   const double start_s = source.now_s;
   const Samples samples = sample(source, {.relative_half_width = 0.005}, {});
   EXPECT_EQ(samples.stop_reason, "interval");
-  EXPECT_TRUE(samples.steady);
+  EXPECT_EQ(samples.steady, true);
   EXPECT_GE(samples.measured_s, 0.1);
   EXPECT_NEAR(samples.measured_s, source.now_s - start_s, 1e-9);
   const auto backward_s = phase_sum_s(samples, is_backward);
@@ -160,7 +160,7 @@ TEST(Sampler, Drops_a_warmup_from_every_series) {
   FakeSource source;
   source.level = [](int i) { return i < 50 ? 2.0 : 1.0; };
   const Samples samples = sample(source, {.minimum_s = 1}, {});
-  EXPECT_TRUE(samples.steady);
+  EXPECT_EQ(samples.steady, true);
   EXPECT_GE(samples.warmup_steps, 50u);
   EXPECT_LE(samples.warmup_steps, 60u);
   EXPECT_THAT(samples.step_s, Each(testing::Lt(5e-3)));
@@ -174,7 +174,7 @@ TEST(Sampler, A_drift_that_never_ends_is_sampled_to_the_budget_and_not_called_st
   source.level = [](int i) { return 1 + i / 500.0; };
   const Samples samples = sample(source, {}, {});
   EXPECT_EQ(samples.stop_reason, "budget");
-  EXPECT_FALSE(samples.steady);
+  EXPECT_EQ(samples.steady, false);
   EXPECT_NEAR(samples.measured_s, 5, 0.05);
 }
 
@@ -215,7 +215,16 @@ TEST(Sampler, Steps_of_half_the_budget_still_give_three_samples_and_a_layered_on
   EXPECT_THAT(samples.layered_step_s, SizeIs(1));
   EXPECT_THAT(samples.unmarked_step_s, IsEmpty());
   EXPECT_EQ(samples.warmup_steps, 1u);
-  EXPECT_FALSE(samples.steady);
+  EXPECT_EQ(samples.steady, std::nullopt);
+}
+
+TEST(Sampler, As_many_steps_with_layer_marks_as_asked_are_taken_beyond_the_budget) {
+  FakeSource source;
+  source.unit_s = 5 / 3.5;
+  const Samples samples = sample(source, {.budget_s = 10, .min_samples = 7, .min_layered_samples = 6}, {});
+  EXPECT_EQ(samples.stop_reason, "budget");
+  EXPECT_THAT(samples.step_s, SizeIs(7));
+  EXPECT_THAT(samples.layered_step_s, SizeIs(6));
 }
 
 TEST(Sampler, Fast_steps_are_sampled_for_the_minimum_time_and_judged_seldom) {

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from triphase.records import explain_invalid
+from contract import assert_contract
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("TRIPHASE_BIN") or ROOT / "build" / "release" / "bin")
@@ -74,10 +74,10 @@ def parse(text: str) -> Any:
     return json.loads(text, parse_constant=_refuse_constant)
 
 
-def results(path: Path) -> Json:
+def results(path: Path, own: tuple[str, ...] = ()) -> Json:
     """A results file, which keeps to results/schema.json."""
     document = parse(path.read_text(encoding="utf-8"))
-    assert explain_invalid(document) is None
+    assert_contract(document, own=own)
     return document
 
 
@@ -149,7 +149,12 @@ REFUSED_FLAGS: dict[str, tuple[list[object], list[str]]] = {
     "filter": (["--model=OneNet", "--benchmark_filter=("], ["--benchmark_filter", "regular"]),
     "repetitions_0": (["--model=OneNet", "--benchmark_repetitions=0"], ["from 1 to 10000", "'0'"]),
     "format": (["--model=OneNet", "--benchmark_format=csv"], ["console or json", "'csv'"]),
-    "out_format": (["--model=OneNet", "--benchmark_out_format=csv"], ["expected json, found csv"]),
+    "out_format": (
+        ["--model=OneNet", "--benchmark_out_format=csv"],
+        ["json, found 'csv'"],
+    ),
+    "no_value": (["--model=OneNet", "--benchmark_filter", "MLP"], ["--benchmark_filter=VALUE"]),
+    "no_such_flag": (["--model=OneNet", "--benchmark_perf=1"], ["--benchmark_perf", "--help"]),
     "context": (["--model=OneNet", "--benchmark_context=novalue"], ["key=value", "'novalue'"]),
     "benchmark_flag": (["--model=OneNet", "--benchmark_frobnicate=1"], ["--benchmark_frobnicate"]),
 }

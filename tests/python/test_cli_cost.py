@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from binaries import ROOT, Json, assert_refused, binary, parse, run, tiny_network, write_model
-from triphase.records import explain_invalid
+from contract import assert_contract
 
 
 def cost(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -48,7 +48,7 @@ def test_cost_json_keeps_to_the_schema(tmp_path: Path, optimizer: str) -> None:
     assert process.returncode == 0
     assert process.stderr == ""
     document = parse(process.stdout)
-    assert explain_invalid(document, "cost") is None
+    assert_contract(document, "cost")
     assert document["parameters"] == 8 * 4 + 8 + 3 * 8 + 3
     assert document["totals"]["forward"]["flop"] == 2 * 5 * (8 * 4 + 3 * 8)
 
@@ -58,7 +58,7 @@ def test_dtypes_change_bytes_and_no_flop(tmp_path: Path, dtype: str, width: int)
     model = write_model(tmp_path, network(linear()))  # 4 inputs, 4 outputs, a bias
     process = cost(f"--model={model}", "--batch=5", f"--dtype={dtype}", "--format=json")
     document = parse(process.stdout)
-    assert explain_invalid(document, "cost") is None
+    assert_contract(document, "cost")
     assert document["dtype"] == dtype
     totals = document["totals"]
     assert totals["forward"]["flop"] == 2 * 5 * 4 * 4
@@ -91,7 +91,7 @@ def test_model_names_ignore_case(name: str) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks/models").glob("*.json")))
 def test_every_model_of_the_repository_has_a_cost(path: Path) -> None:
     document = parse(cost(f"--model={path}", "--batch=2", "--format=json").stdout)
-    assert explain_invalid(document, "cost") is None
+    assert_contract(document, "cost")
 
 
 def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
@@ -542,7 +542,7 @@ def test_mutated_models_have_a_cost_or_are_refused(tmp_path: Path, model: Json, 
     if process.returncode != 0:
         assert_refused(process, "expected ", ", found ")
         return
-    assert explain_invalid(parse(process.stdout), "cost") is None
+    assert_contract(parse(process.stdout), "cost")
 
 
 @settings(

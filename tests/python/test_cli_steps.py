@@ -25,7 +25,7 @@ from binaries import (
     tiny_network,
     write_model,
 )
-from triphase.records import explain_invalid
+from contract import assert_contract
 
 PHASES = {"forward", "backward_data", "backward_weights", "update", "backward", "step"}
 
@@ -198,12 +198,67 @@ def test_what_finds_no_room_leaves_the_journal_and_says_so(
     assert out.with_name("out.json.journal").exists()
 
 
-def test_flags_of_no_effect_are_noted(tiny: Path) -> None:
-    process = steps(f"--model={tiny}", "--benchmark_min_time=0.5", "--benchmark_list_tests")
+def test_flags_of_no_effect_are_noted_and_have_none(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    none = ["--benchmark_min_time=0.5", "--benchmark_min_warmup_time=0.3", "--benchmark_color"]
+    process = steps(f"--model={tiny}", "--backend=reference", f"--benchmark_out={out}", *none)
     assert process.returncode == 0
-    assert process.stderr == (
-        "--benchmark_min_time is of no effect here; --help lists the flags that are\n"
-    )
+    for flag in none:
+        name = flag.partition("=")[0]
+        assert f"{name} is of no effect here; --help lists the flags that are\n" in process.stderr
+    assert [row["repetition_index"] for row in step_rows(results(out))] == [0]
+
+
+@pytest.mark.parametrize(
+    ("variable", "flag"),
+    [
+        ("BENCHMARK_FILTER=batch:2/", "--benchmark_filter=batch:2/"),
+        ("BENCHMARK_REPETITIONS=2", "--benchmark_repetitions=2"),
+        ("BENCHMARK_LIST_TESTS=true", "--benchmark_list_tests"),
+        ("BENCHMARK_FORMAT=json", "--benchmark_format=json"),
+        ("BENCHMARK_MIN_WARMUP_TIME=0.2", None),
+        ("BENCHMARK_REPORT_AGGREGATES_ONLY=1", None),
+    ],
+)
+def test_the_environment_stands_in_for_a_flag_that_is_not_given(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, flag: str | None
+) -> None:
+    def outcome(*extra: str) -> tuple[int, list[str], list[tuple[str, int]]]:
+        out = tmp_path / "out.json"
+        out.unlink(missing_ok=True)
+        process = steps(
+            f"--model={tiny}", "--batch=1,2", "--backend=reference", "--verify=off",
+            f"--benchmark_out={out}", *extra,
+        )  # fmt: skip
+        rows = step_rows(results(out)) if out.exists() else []
+        kinds = [line.split(":")[0] for line in process.stdout.splitlines() if "/batch" in line]
+        return process.returncode, kinds, [(row["name"], row["repetition_index"]) for row in rows]
+
+    wanted = outcome(*([flag] if flag else []))
+    monkeypatch.setenv(*variable.split("="))
+    assert outcome() == wanted
+
+
+def test_a_results_file_named_by_the_environment_is_written_and_a_flag_goes_before_it(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCHMARK_OUT", str(tmp_path / "variable.json"))
+    usual = ["--backend=reference", "--verify=off", f"--model={tiny}"]
+    assert steps(*usual).returncode == 0
+    assert statuses(results(tmp_path / "variable.json")) == ["unverified"]
+    (tmp_path / "variable.json").unlink()
+    assert steps(*usual, f"--benchmark_out={tmp_path / 'flag.json'}").returncode == 0
+    assert {path.name for path in tmp_path.glob("*.json")} == {tiny.name, "flag.json"}
+
+
+def test_a_wrong_value_in_the_environment_is_refused_by_its_variable(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCHMARK_REPETITIONS", "none")  # Google Benchmark says so as well
+    process = steps(f"--model={tiny}")
+    assert process.returncode == 2
+    last = process.stderr.splitlines()[-1]
+    assert last == "triphase_steps: BENCHMARK_REPETITIONS: expected an integer, found 'none'"
 
 
 def test_a_suite_finds_models_beside_itself(tmp_path: Path) -> None:
@@ -383,7 +438,7 @@ def test_context_takes_keys_and_values(tiny: Path, tmp_path: Path) -> None:
         "--benchmark_context=host_name=other",
         f"--benchmark_out={out}",
     )
-    context = results(out)["context"]
+    context = results(out, ("context.branch", "context.note"))["context"]
     assert context["branch"] == "main"
     assert context["note"] == "a=b"
     assert context["host_name"] != "other"  # what is known is not overwritten
@@ -399,7 +454,7 @@ def test_json_on_standard_output_is_the_file(tiny: Path, tmp_path: Path, backend
     )
     assert process.returncode == 0
     document = parse(process.stdout)
-    assert explain_invalid(document) is None
+    assert_contract(document)
     assert document == results(out)
 
 

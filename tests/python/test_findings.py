@@ -11,9 +11,17 @@ from hypothesis import strategies as st
 
 import fake_steps
 from fake_steps import DATA, FORWARD, UPDATE, WEIGHTS, case_rows, document, expected, skipped_rows
-from triphase import findings, measures
+from triphase import findings, measures, medians
 from triphase.claims import CLAIMS
-from triphase.measures import Measured, NotMeasured, at_depth, paired, per_parameter, ratio
+from triphase.measures import (
+    Measured,
+    NotMeasured,
+    at_depth,
+    growth_ci95,
+    paired,
+    per_parameter,
+    ratio,
+)
 from triphase.prose import percent, plain, si
 from triphase.records import build, explain_invalid
 
@@ -257,11 +265,22 @@ def test_without_layer_rows_only_the_layers_claims_are_not_measured():
     assert found["first-dominates-small-batch"]["verdict"].startswith("flop: confirmed")
 
 
-def test_without_an_interval_the_point_decides():
+def test_without_an_interval_time_is_inconclusive():
     found = by_id(case_rows("OneNet", 1, samples=3, intervals=False))
     finding = found["others-dominate-small-batch"]
     assert finding["time_ci95"] is None
-    assert finding["verdict"] == "flop: confirmed; time: departs"
+    assert finding["verdict"] == "flop: confirmed; time: inconclusive"
+
+
+def test_cases_that_others_disturbed_are_named(full_records):
+    assert findings.disturbed(full_records) == ""
+    busy = [row | {"disturbed": True} for row in case_rows("OneNet", 1)]
+    records = build(document(busy, case_rows("OneNet", 4)))
+    text = findings.disturbed(records)
+    assert text.startswith("In 1 of 2 cases other programs took a processor away")
+    assert "OneNet/batch:1/" in text
+    assert "OneNet/batch:4/" not in text
+    assert text in findings.markdown(findings.build(records), records)
 
 
 def test_several_settings_give_findings_with_their_setting_in_the_id():
@@ -307,28 +326,45 @@ def test_the_ratio_of_the_rows_is_the_ratio_that_the_step_tells(full_records):
 def test_paired_is_the_median_of_ratios_and_not_the_ratio_of_medians():
     upper = {"median_s": 2.0, "samples_s": [1.0, 2.0, 30.0]}
     lower = {"median_s": 2.0, "samples_s": [4.0, 1.0, 2.0]}
-    assert paired([upper], [lower]) == 2.0
-    assert paired([upper, upper], [lower]) == 4.0
+    assert paired([upper], [lower]) == (2.0, None)
+    assert paired([upper, upper], [lower]) == (4.0, None)
+
+
+def test_a_paired_ratio_has_the_interval_of_its_samples():
+    ratios = [2.3, 1.9, 2.1, 2.2, 1.8, 2.0]
+    upper = {"median_s": 2.05, "samples_s": ratios}
+    lower = {"median_s": 1.0, "samples_s": [1.0] * 6}
+    assert paired([upper], [lower]) == (pytest.approx(2.05), medians.interval(ratios))
+
+
+def test_growth_has_the_intervals_of_both_ends():
+    small = {"median_s": 1.0, "ci95_low_s": 1 / 1.03, "ci95_high_s": 1.03}
+    large = {"median_s": 8.0, "ci95_low_s": 8 / 1.04, "ci95_high_s": 8 * 1.04}
+    low, high = growth_ci95(small, large, 4.0)
+    both = math.hypot(math.log(1.03), math.log(1.04))
+    assert low == pytest.approx(2 * math.exp(-both))
+    assert high == pytest.approx(2 * math.exp(both))
+    assert growth_ci95(small, large | {"ci95_low_s": None}, 4.0) is None
 
 
 def test_unpaired_samples_fall_back_to_medians():
     upper = {"median_s": 3.0, "samples_s": [1.0, 3.0, 30.0]}
-    assert paired([upper], [{"median_s": 2.0, "samples_s": [2.0]}]) == 1.5
+    assert paired([upper], [{"median_s": 2.0, "samples_s": [2.0]}]) == (1.5, None)
 
 
 def test_a_missing_or_fused_row_has_no_paired_ratio():
     row = {"median_s": 1.0, "samples_s": [1.0]}
-    assert paired([row], [None]) is None
-    assert paired([row | {"median_s": None}], [row]) is None
-    assert paired([row], [row | {"samples_s": [0.0]}]) is None
+    assert paired([row], [None]).value is None
+    assert paired([row | {"median_s": None}], [row]).value is None
+    assert paired([row], [row | {"samples_s": [0.0]}]).value is None
 
 
 @pytest.mark.parametrize(
     ("value", "ci95", "verdict"),
     [
-        (2.0, None, "confirmed"),
-        (1.8, None, "confirmed"),
-        (2.2001, None, "departs"),
+        (2.0, None, "inconclusive"),
+        (3.0, None, "inconclusive"),
+        (1.8, (1.8, 2.2), "confirmed"),
         (2.0, (1.9, 2.1), "confirmed"),
         (2.0, (1.7, 2.1), "inconclusive"),
         (2.0, (1.7, 2.3), "inconclusive"),
@@ -342,7 +378,7 @@ def test_the_rule(value, ci95, verdict):
 
 
 def test_an_open_band_has_no_upper_end():
-    assert findings.agreement((3.3, math.inf), 1e9, None) == "confirmed"
+    assert findings.agreement((3.3, math.inf), 1e9, (1e9, 1e9)) == "confirmed"
 
 
 interval = st.tuples(*[st.floats(-10, 10)] * 2).map(lambda pair: tuple(sorted(pair)))
@@ -358,7 +394,7 @@ def test_an_interval_is_either_inside_or_outside_or_across(band, ci95):
 
 @given(value=st.floats(-10, 10), band=interval)
 def test_flop_are_never_inconclusive(value, band):
-    assert findings.agreement(band, value, None) in ("confirmed", "departs")
+    assert findings.agreement(band, value, (value, value)) in ("confirmed", "departs")
 
 
 def test_every_verdict_of_the_table_is_in_the_markdown(full_records, full_findings):

@@ -52,6 +52,18 @@ def test_add_says_what_it_added_and_what_changed(place, files, capsys):
     assert place.exists()
 
 
+def test_add_says_that_the_machine_was_busy(place, files, capsys):
+    document = json.loads(files[0].read_text())
+    document["benchmarks"][0]["disturbed"] = True
+    files[0].write_text(json.dumps(document))
+    _, out, _ = run(capsys, "add", files[0], files[1])
+    busy = [line for line in out.splitlines() if "busy" in line]
+    assert busy == [
+        f"{files[0]}: the machine was busy while 1 of them were measured; "
+        "scripts/track remove takes a run out again"
+    ]
+
+
 def test_add_says_that_a_file_is_there_already(filled, files, capsys):
     code, out, _ = run(capsys, "add", files[0], "--commit", "other")
     assert (code, out) == (0, f"{files[0]}: is in the history already, nothing changed\n")

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 import fake_peers
 import fake_steps
+from contract import assert_contract
 from triphase import peers, peers_plot, peers_processes, peers_rows, peers_summary, peers_worker
 from triphase import peers_schedule as schedule
 from triphase.peers_schedule import (
@@ -606,8 +607,8 @@ def documents(out: Path) -> tuple[dict, dict]:
     """steps.json and peers.json, which keep the schema."""
     steps = json.loads((out / "steps.json").read_text())
     summary = json.loads((out / "peers.json").read_text())
-    assert explain_invalid(steps) is None
-    assert explain_invalid(summary, "peers") is None
+    assert_contract(steps)
+    assert_contract(summary, "peers")
     assert not list(out.glob(".*")), "nothing half-written stays behind"
     return steps, summary
 

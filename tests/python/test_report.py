@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 import fake_steps
+from contract import assert_contract
 from triphase import report
 from triphase.files import write_atomic
-from triphase.records import SCHEMA_PATH, BadRecords, explain_invalid, load
+from triphase.records import SCHEMA_PATH, BadRecords, load
 
 WRAPPER = SCHEMA_PATH.parents[1] / "scripts" / "report"
 
@@ -32,7 +33,7 @@ def test_a_run_directory_gets_findings_and_every_plot(write_steps, full, monkeyp
         f"{name}.{form}" for name in plots for form in ("png", "svg", "html")
     }
     found = json.loads((folder / "findings.json").read_text())
-    assert explain_invalid(found, "findings") is None
+    assert_contract(found, "findings")
     printed = capsys.readouterr().out
     for name in written:
         assert str(folder / name) in printed

@@ -154,6 +154,49 @@ def test_known_noise_widens_the_interval_and_stands_in_for_samples(tmp_path, cap
     assert document["rows"][0]["low"] == pytest.approx(1.15 / 1.06 - 1)
 
 
+@pytest.mark.parametrize("busy", ["base", "new"])
+def test_nothing_is_concluded_of_a_kernel_that_others_disturbed(tmp_path, capsys, busy):
+    def row(middle: float, **more: Any) -> dict:
+        samples = draws(middle)
+        return {"real_time": middle * 1e9, "median_s": middle, "samples_s": samples} | more
+
+    times = {"base": 1e-3, "new": 9e-3}
+    files = {
+        side: {"a": row(s, **({"disturbed": True} if side == busy else {})), "b": row(1e-3)}
+        for side, s in times.items()
+    }
+    code, document = run(tmp_path, capsys, files["base"], files["new"])
+    assert verdicts(document) == {"a": "inconclusive", "b": "same"}
+    assert code == 3
+    (note,) = [row["note"] for row in document["rows"] if row["kernel"] == "a"]
+    assert "took a processor away" in note
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, None),
+        ({"threads": 1}, "BASE computed on 2 threads, NEW on 1."),
+        ({"environment": {"fingerprint": "b"}}, "of different machines"),
+        ({"threads": None, "environment": "unknown"}, None),
+    ],
+)
+def test_what_else_differs_is_told(tmp_path, capsys, changed, told):
+    paths = []
+    ours = {"schema": 1, "threads": 2, "environment": {"fingerprint": "a"}}
+    for name, context in (("base", ours), ("new", ours | changed)):
+        path = write(tmp_path / f"{name}.json", a=draws(1e6))
+        document = json.loads(path.read_text())
+        path.write_text(json.dumps(document | {"context": {"triphase": context}}))
+        paths.append(str(path))
+    track.main(["compare", *paths, "--format=json"])
+    measured = json.loads(capsys.readouterr().out)["measured"]
+    if told:
+        assert told in measured
+    else:
+        assert "BASE" not in measured
+
+
 def test_rows_that_differ_are_listed(tmp_path, capsys):
     same = {"name": "k", "real_time": 1.0, "time_unit": "us"}
     base = {"k": {"real_time": 1000.0}, "gone": [1], "broken": [1]}

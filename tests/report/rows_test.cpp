@@ -265,7 +265,9 @@ TEST(Rows, the_step_row_carries_the_ratios_and_how_it_was_measured) {
 // Every layer takes 2 ms a phase: what the machine was taken to need is set against that.
 TEST(Rows, a_layer_that_beats_its_ceiling_by_more_than_a_hundredth_says_so) {
   const StepProgram p = program();
-  const auto forward_of_fc1 = [&](double flop_s, double latency_s) {
+  const auto forward_of_fc1 = [&](double flop_s, double latency_s, bool disturbed = false) {
+    Measurement measurement = measured(p);
+    measurement.disturbed = disturbed;
     const Expectation expectation{.demands = {{.layer = 0,
                                                .phase = Phase::kForward,
                                                .family = {},
@@ -275,7 +277,7 @@ TEST(Rows, a_layer_that_beats_its_ceiling_by_more_than_a_hundredth_says_so) {
                                                .terms_s = {}}},
                                   .factors = {},
                                   .speed = {}};
-    return row(rows(case_id(), {}, p, measured(p), expectation), "layer:fc1/forward");
+    return row(rows(case_id(), {}, p, measurement, expectation), "layer:fc1/forward");
   };
   EXPECT_EQ(forward_of_fc1(0.0015, 0).value("roofline_s", 0.0), 0.0015);
   EXPECT_EQ(forward_of_fc1(0.0015, 0).value("bound", ""), "compute");
@@ -283,6 +285,9 @@ TEST(Rows, a_layer_that_beats_its_ceiling_by_more_than_a_hundredth_says_so) {
   EXPECT_FALSE(forward_of_fc1(0.002015, 0).contains("above_ceiling")) << "times are not known to 1 %";
   EXPECT_NEAR(forward_of_fc1(0.003, 0).value("above_ceiling", 0.0), 1.5, 1e-12);
   EXPECT_FALSE(forward_of_fc1(0, 0.003).contains("above_ceiling")) << "latency is no ceiling";
+  EXPECT_FALSE(forward_of_fc1(0.003, 0, /*disturbed=*/true).contains("above_ceiling")) << "so are the ceilings";
+  EXPECT_TRUE(forward_of_fc1(0.003, 0, /*disturbed=*/true).contains("disturbed"));
+  EXPECT_FALSE(forward_of_fc1(0.003, 0).contains("disturbed"));
 }
 
 TEST(Rows, fewer_than_six_samples_have_no_interval) {
