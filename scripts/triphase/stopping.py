@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -35,7 +36,8 @@ def run_command(
     written: str,
     kept: str = "",
 ) -> int:
-    """The exit code of `main`; a refusal, and an operating system's, is one line and 2.
+    """The exit code of `main`; a refusal, and an operating system's, is one line and 2. So is a
+    fault of the program, with where it lies.
 
     `written`: what could not be written or read where the system names no file. `kept`: what to
     say of the results where a signal ended it.
@@ -49,6 +51,13 @@ def run_command(
     except OSError as error:
         place = printable(str(error.filename or written))
         print(f"{name}: {place}: {error.strerror}", file=sys.stderr)
+        return 2
+    except ImportError as error:
+        print(f"{name}: {error}: scripts/setup installs what is missing", file=sys.stderr)
+        return 2
+    except Exception:  # a fault of this program; 1 would say that something is slower, or wrong
+        traceback.print_exc()
+        print(f"{name}: stopped by a fault of its own, as above", file=sys.stderr)
         return 2
     except Stopped as stopped:
         if kept:

@@ -200,7 +200,12 @@ int run(Flags& flags) {
   const bool kept = flags.out.empty();
   const std::string path = kept ? ceilings_path(machine_fingerprint(backend), flags.backend, flags.threads) : flags.out;
   std::optional<KnownMachine> known;
-  if (!flags.remeasure) known = read_ceilings(path);
+  try {
+    if (!flags.remeasure) known = read_ceilings(path);
+  } catch (const InputError& error) {
+    if (!kept) throw;
+    std::cerr << "what was kept cannot be read and is measured anew: " << error.what() << "\n";
+  }
   const bool measured_now = !known;
   if (known && !flags.of_measuring.empty()) {
     throw InputError(flags.of_measuring, "--remeasure beside it, as ceilings are kept already", path);

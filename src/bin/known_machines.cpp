@@ -39,7 +39,15 @@ KnownMachines::KnownMachines(const std::string& choice, const std::vector<std::s
                               (choice == "auto" ? "" : " --out=" + choice);
     Entry entry;
     entry.path = choice == "auto" ? ceilings_path(fingerprint, name, threads) : choice;
-    std::optional<KnownMachine> known = read_ceilings(entry.path);
+    std::optional<KnownMachine> known;
+    try {
+      known = read_ceilings(entry.path);
+    } catch (const InputError& error) {
+      if (choice != "auto") throw;
+      notes.push_back("the ceilings that were kept cannot be read, so times are set against none: " +
+                      std::string(error.what()) + "; run triphase_ceilings --remeasure" + flags);
+      continue;
+    }
     if (known && choice != "auto" && known->backend != name && backends.size() > 1) {
       of_another = true;
       continue;

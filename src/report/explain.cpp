@@ -32,7 +32,11 @@ std::string explain(const std::vector<Json>& rows) {
     if (row["phase"] == "step") step = &row;
     (row.contains("layer") ? layers : phases).push_back(&row);
   }
-  if (step == nullptr) return "no ceilings are known to explain the time by: run triphase_ceilings first\n";
+  if (step == nullptr) {
+    const Json& any = rows.front();
+    return "no ceilings are known to explain the time by: run triphase_ceilings --backend=" +
+           any["backend"].get<std::string>() + " --threads=" + std::to_string(any["threads"].get<int>()) + " first\n";
+  }
   const double step_s = (*step)["median_s"].get<double>();
   std::ranges::stable_sort(layers, std::greater(), [](const Json* row) { return lost_s(*row); });
   Table table({"layer", "phase", "time", "of the step", "bound", "ceiling's time", "of its ceiling", "lost",

@@ -198,7 +198,8 @@ def test_explain_names_the_biggest_loss(measured: Path) -> None:
     assert "biggest loss: " in process.stdout
     for word in ("of its ceiling", "bound", "predicted", "fc2"):
         assert word in process.stdout
-    assert "triphase_ceilings first" in steps("--ceilings=off", "--explain").stdout
+    told = "run triphase_ceilings --backend=onednn --threads=1 first"
+    assert told in steps("--ceilings=off", "--explain").stdout
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,7 @@ def test_explain_names_the_biggest_loss(measured: Path) -> None:
     [
         (lambda d: "{", ["ceilings.json", "JSON"]),
         (lambda d: json.dumps([]), ["ceilings.json", "schema"]),
-        (lambda d: json.dumps(d | {"schema": 7}), ["/schema", "schema 2", "7"]),
+        (lambda d: json.dumps(d | {"schema": 7}), ["/schema", "schema 3", "7"]),
         (lambda d: json.dumps(d | {"rates": "none"}), ["/rates", "a list"]),
         (lambda d: json.dumps(d | {"fingerprint": "0"}), ["another machine"]),
         (lambda d: json.dumps(d | {"threads": 64}), ["1 thread", "64 threads"]),
@@ -218,6 +219,24 @@ def test_a_file_that_is_no_use_is_refused(
     bad = tmp_path / "ceilings.json"
     bad.write_text(spoil(json.loads(measured.read_text())))
     binaries.assert_refused(steps(f"--ceilings={bad}"), *words)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"schema": 7}'])
+def test_what_was_kept_and_is_damaged_stops_no_measuring_and_is_measured_anew(
+    cache: Path, text: str
+) -> None:
+    measure = ["triphase_ceilings", *QUICK, "--calibration=off"]
+    assert binaries.run(*measure).returncode == 0
+    (kept,) = cache.glob("ceilings-*.json")
+    kept.write_text(text)
+    process = steps()
+    assert process.returncode == 0
+    assert "the ceilings that were kept cannot be read" in process.stderr
+    assert "triphase_ceilings --remeasure" in process.stderr
+    process = binaries.run(*measure)
+    assert process.returncode == 0
+    assert "is measured anew" in process.stderr
+    assert json.loads(kept.read_text())["rates"]
 
 
 def test_a_file_that_is_missing_is_refused(tmp_path: Path) -> None:
