@@ -223,7 +223,7 @@ void KernelRun::print_table() const {
       warm += !row.value("proven_cold", true);
       table.add({id.kernel + (flags_.selection.backends.size() > 1 ? ", " + id.backend : ""), id.phase, row["cache"],
                  std::to_string(row["multiplicity"].get<size_t>()), duration(s) + disturbed.mark(row),
-                 si(row["flop"].get<double>() / s), si(row["operand_bytes"].get<double>() / s),
+                 row["flop"] == 0 ? "-" : si(row["flop"].get<double>() / s), si(row["operand_bytes"].get<double>() / s),
                  row.value("implementation", "")});
     }
   }

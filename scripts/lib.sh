@@ -6,7 +6,7 @@
 root=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
 build=$root/build
 venv_python=$build/venv/bin/python
-jobs=$(nproc 2>/dev/null || echo 1)
+jobs=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc 2>/dev/null || echo 1)}
 export LC_ALL=C.UTF-8 # what tools say is read here
 unset PYTHONHOME PYTHONPATH # another project's modules must not leak into build/venv
 

@@ -25,7 +25,7 @@ FORMATS = ("png", "svg", "html")
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
 SKY, PURPLE, BLACK, GREY = "#56B4E9", "#CC79A7", "#000000", "#6b6b6b"
 PALETTE = [BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK]
-SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "stroke"]
+SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right"]
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
 PHASES = {  # in the order of a step, alike in every plot
     "forward": BLUE,
@@ -113,14 +113,14 @@ def intervals(rows: pl.DataFrame, point: str) -> pl.DataFrame:
 def families(
     names: pl.Series, first: tuple[str, ...] = ()
 ) -> tuple[list[str], alt.Scale, alt.Scale]:
-    """The networks in a fixed order, with the colour and the shape of each."""
+    """The networks in a fixed order, with the colour and the shape of each: 49 pairs of them."""
     present = names.unique(maintain_order=True).to_list()
     order = [n for n in first if n in present] + sorted(n for n in present if n not in first)
-    pick = [i % len(PALETTE) for i in range(len(order))]
+    rounds = [divmod(i, len(PALETTE)) for i in range(len(order))]
     return (
         order,
-        alt.Scale(domain=order, range=[PALETTE[i] for i in pick]),
-        alt.Scale(domain=order, range=[SHAPES[i] for i in pick]),
+        alt.Scale(domain=order, range=[PALETTE[i] for _, i in rounds]),
+        alt.Scale(domain=order, range=[SHAPES[(i + turn) % len(SHAPES)] for turn, i in rounds]),
     )
 
 

@@ -176,4 +176,4 @@ def account(flop: float, time: float, predicted: float) -> str:
     share = (predicted - flop) / (time - flop)
     if share < 0:
         return "which points the other way"
-    return f"{percent(share)} of the departure"
+    return f"{percent(share)} of the departure" if share < 2 else f"{share:.2g} times the departure"

@@ -30,7 +30,11 @@ def build(records: Records) -> alt.TopLevelMixin:
         measured=pl.col("median_s"), predicted=pl.col("predicted_s"),
     )  # fmt: skip
     if rows.is_empty():
-        raise charts.NothingToPlot("no row has a prediction; triphase_ceilings calibrates one")
+        dtype = records.settings[0].dtype
+        more = "" if dtype == "f32" else f" --remeasure --dtype=f32,{dtype}"
+        raise charts.NothingToPlot(
+            f"no row has a prediction; triphase_ceilings{more} calibrates one"
+        )
     texts = {error["phase"]: error_text(error) for error in errors(records)}
     rows = rows.with_columns(text=pl.col("phase").replace_strict(texts))
     low = min(rows["measured"].min(), rows["predicted"].min()) / 1.5

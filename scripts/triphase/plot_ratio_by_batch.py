@@ -16,7 +16,8 @@ from triphase.records import Records, run_main
 NAME = "ratio_by_batch"
 FIRST = ("LinearNet", "OneNet", "ConvNet")  # the study's, in its order
 POST_RANGE = {"from": [1.0], "to": [3.0]}
-STEP = 1.07  # by which the networks' marks are set apart sideways, lest they hide each other
+STEP = 1.07  # by which the networks' marks are set apart sideways, lest they hide each other,
+APART = 1.3  # and all together at most
 FLOP, TIME = "ratio_flop_with_update", "ratio_time_with_update"
 
 
@@ -40,8 +41,9 @@ def build(records: Records) -> alt.TopLevelMixin:
     y = charts.ratio_y(rows, [FLOP, "high"], "(backward + update) / forward")
 
     base = alt.Chart(rows)
+    step = min(STEP, APART ** (1 / max(1, len(order) - 1)))
     apart = base.transform_calculate(
-        batch=f"datum.batch * pow({STEP}, indexof({order}, datum.model) - 1)"
+        batch=f"datum.batch * pow({step}, indexof({order}, datum.model) - {(len(order) - 1) / 2})"
     )
     predicted = alt.Chart(pl.DataFrame(POST_RANGE)).mark_rect(color=charts.SKY, opacity=0.16)
     chart = alt.layer(
@@ -49,7 +51,8 @@ def build(records: Records) -> alt.TopLevelMixin:
         base.mark_line(strokeWidth=2).encode(x=x, y=y(FLOP), color=colour),
         charts.timed_points(apart, x, y, TIME, "model", colour=colour, shape=shape),
     ).properties(width=640, height=400)
-    key = "lines: FLOP; marks: measured time, 95 % interval where wider; shaded: 1:1 to 3:1 (post)"
+    key = "lines: FLOP; marks: measured time, side by side at a batch size, with its 95 % interval"
+    key += "; shaded: 1:1 to 3:1 (post)"
     key += f"; {left_out} more networks are not shown" if left_out else ""
     caption = charts.caption(records, steps, key)
     return charts.titled(chart, "Backward-forward ratio by batch size", caption)

@@ -105,9 +105,10 @@ def known_ceilings(records: Records, moved_by: str = "read") -> list[Ceiling]:
     holds for certain, and memory's that of the largest, of which no cache holds any.
     """
     setting = records.settings[0]
+    dtype = "f32" if moved_by == "update" else setting.dtype  # in which updates compute
     found: dict[str, Ceiling] = {}
     for rate in sorted(records.ceilings(setting), key=lambda rate: rate["working_set_bytes"]):
-        if rate["kernel"] in ROOFS and rate.get("dtype") == setting.dtype:
+        if rate["kernel"] in ROOFS and rate.get("dtype") == dtype:
             found[rate["kernel"]] = Ceiling(rate["kernel"], rate["value"])
         elif rate["kernel"] == moved_by and (level := rate.get("level")) in SLOPES:
             smallest = None if level == "memory" else found.get(level)

@@ -45,7 +45,7 @@ def build(records: Records) -> alt.TopLevelMixin:
                 axis=alt.Axis(format="%", tickCount=5),
                 scale=alt.Scale(domain=[0, 1]),
             ),
-            y=alt.Y("case:N", title=None, sort=labels, axis=alt.Axis(labelLimit=330)),
+            y=alt.Y("case:N", title=None, sort=labels, axis=alt.Axis(labelLimit=0)),
             color=colour,
             order=alt.Order("order:Q"),
             tooltip=["case", "phase", "ms", "share"],

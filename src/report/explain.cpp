@@ -42,6 +42,11 @@ std::string explain(const std::vector<Json>& rows) {
   Table table({"layer", "phase", "time", "of the step", "bound", "ceiling's time", "of its ceiling", "lost",
                "predicted", "implementation"});
   for (const Json* row : layers) add(table, *row, step_s, (*row)["layer"].get<std::string>());
+  for (const Json& row : rows) {
+    if (!row.contains("fused_into")) continue;
+    table.add({row["layer"].get<std::string>(), row["phase"].get<std::string>(), "-", "", "", "", "", "", "",
+               "within " + row["fused_into"].get<std::string>()});
+  }
   table.rule();
   for (const Json* row : phases) add(table, *row, step_s, "all");
   std::string text = table.text();

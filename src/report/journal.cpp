@@ -2,6 +2,7 @@
 #include "report/journal.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -42,6 +43,21 @@ std::string followed(fs::path path) {
     path = path.parent_path() / fs::read_symlink(path, error);
   }
   return path.string();
+}
+
+// Keeps others out of a journal until it is closed. False where another process has it.
+bool lock(int file) { return flock(file, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK; }
+
+bool is_in_use(const std::string& path) {
+  const int file = open(path.c_str(), O_RDONLY);
+  if (file < 0) return false;
+  const bool free = lock(file);
+  close(file);
+  return !free;
+}
+
+[[noreturn]] void fail_in_use(const std::string& path) {
+  throw InputError(path, "no journal", "that of a run that goes on now; wait for it, or write to another file");
 }
 
 void sync_folder(const std::string& path) {
@@ -97,6 +113,7 @@ Journal::Journal(const std::string& output, const Json& run, bool resume) {
   }
   path_ = output + ".journal";
   if (std::ifstream earlier(path_); earlier) {
+    if (is_in_use(path_)) fail_in_use(path_);
     std::string line;
     std::getline(earlier, line);
     const Json header = Json::parse(line, nullptr, false);
@@ -131,6 +148,7 @@ Journal::Journal(const std::string& output, const Json& run, bool resume) {
   write_atomically(path_, text);
   file_ = open(path_.c_str(), O_WRONLY | O_APPEND);
   if (file_ < 0) fail(path_, "opening");
+  if (!lock(file_)) fail_in_use(path_);
 }
 
 Journal::~Journal() {

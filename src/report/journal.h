@@ -19,7 +19,8 @@ class Journal {
   using Rows = std::vector<nlohmann::ordered_json>;
 
   // Keeps `output`.journal; no output, no journal. `run` says what the results depend on (flags, environment). A
-  // journal of an earlier run is read with `resume`, and refused without it. Throws InputError.
+  // journal of an earlier run is read with `resume`, and refused without it; that of a run that still goes on is
+  // refused. Throws InputError.
   Journal(const std::string& output, const nlohmann::ordered_json& run, bool resume);
   Journal(const Journal&) = delete;
   Journal& operator=(const Journal&) = delete;

@@ -261,6 +261,25 @@ def test_a_wrong_value_in_the_environment_is_refused_by_its_variable(
     assert last == "triphase_steps: BENCHMARK_REPETITIONS: expected an integer, found 'none'"
 
 
+@pytest.mark.parametrize("resume", [(), ("--resume",)])
+def test_a_file_that_a_run_is_writing_is_left_to_it(
+    tiny: Path, tmp_path: Path, resume: tuple[str, ...]
+) -> None:
+    out = tmp_path / "out.json"
+    usual = [f"--model={tiny}", "--backend=reference", "--verify=off", f"--benchmark_out={out}"]
+    first = start("triphase_steps", *usual, "--batch=1,2,4,8", "--time_per_case=30")
+    try:
+        journal = out.with_name("out.json.journal")
+        while not journal.exists() and first.poll() is None:
+            time.sleep(0.01)
+        assert_refused(steps(*usual, *resume), journal, "a run that goes on now")
+    finally:
+        first.send_signal(signal.SIGINT)
+        first.communicate()
+    assert first.returncode == 130
+    assert steps(*usual).returncode == 2  # by now that of an unfinished run
+
+
 def test_a_suite_finds_models_beside_itself(tmp_path: Path) -> None:
     write_model(tmp_path, tiny_network("Beside"), "beside.json")
     suite = write_model(tmp_path, [{"model": "beside.json", "batch": 2}], "suite.json")

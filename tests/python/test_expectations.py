@@ -115,7 +115,7 @@ def test_a_quotient_needs_every_row():
     ("flop", "time", "predicted", "text"),
     [
         (2.0, 1.45, 1.52, "87 % of the departure"),
-        (3.0, 4.0, 5.0, "200 % of the departure"),
+        (3.0, 4.0, 5.0, "2 times the departure"),
         (3.0, 4.0, 3.0, "0 % of the departure"),
         (3.0, 4.0, 2.5, "which points the other way"),
         (-1.0, -3.0, -2.0, "50 % of the departure"),

@@ -8,6 +8,7 @@ import re
 import struct
 from html.parser import HTMLParser
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from fake_steps import case_rows, ceilings, document, expected, skipped_rows
 from triphase import (
     charts,
     plot,
+    plot_ratio_by_batch,
     plot_roofline,
     plot_speedup_by_dtype,
     plot_time_by_phase_and_layer,
@@ -168,6 +170,23 @@ def test_by_batch_says_how_many_networks_find_no_colour():
     chart = spec("ratio_by_batch", *groups)
     assert len({v["model"] for v in values(chart) if "batch" in v}) == len(charts.PALETTE)
     assert "2 more networks are not shown" in chart["title"]["subtitle"][0]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_marks_of_a_batch_lie_around_it_side_by_side(count):
+    names = [f"Net{i}" for i in range(count)]
+    groups = [renamed(case_rows("OneNet", batch), name) for name in names for batch in (4, 64)]
+    text = str(spec("ratio_by_batch", *groups))
+    step, middle = re.search(r"pow\(([\d.]+), indexof\(.*?\) - ([\d.]+)\)", text).groups()
+    ends = [float(step) ** (at - float(middle)) for at in (0, count - 1)]
+    assert ends[0] * ends[1] == pytest.approx(1)
+    assert ends[1] / ends[0] <= plot_ratio_by_batch.APART + 1e-9
+
+
+def test_no_two_of_49_networks_have_the_same_colour_and_shape():
+    _, colours, shapes = charts.families(pl.Series([f"Net{i}" for i in range(49)]))
+    pairs = zip(colours.to_dict()["range"], shapes.to_dict()["range"], strict=True)
+    assert len(set(pairs)) == 49
 
 
 def test_without_an_interval_the_bar_has_no_length():
