@@ -19,7 +19,7 @@ from typing import Any
 
 import polars as pl
 
-from triphase import expectations
+from triphase import expectations, losses
 from triphase.claims import CLAIMS, Claim
 from triphase.measures import Measured, NotMeasured
 from triphase.prose import percent
@@ -43,6 +43,7 @@ READING = (
     "in FLOP to the ratio in time."
 )
 NAMED = 6  # of cases in a sentence
+MISSING = 8  # claims that were not measured and are shown one by one
 FULL_WIDTH = 110  # of a terminal that has room for every column
 COLOURS = {"confirmed": "32", "departs": "33", "inconclusive": "36", NOT_MEASURED: "2"}
 
@@ -143,6 +144,18 @@ def time_text(finding: Finding) -> str:
     return f"{finding['time']:.2f} [{low:.2f}, {high:.2f}]"
 
 
+def worth_showing(findings: list[Finding]) -> tuple[list[Finding], str]:
+    """Those to show, and a sentence on the others: most, where a run is of own networks."""
+    measured = [finding for finding in findings if finding["verdict"] != NOT_MEASURED]
+    missing = len(findings) - len(measured)
+    if missing <= MISSING:
+        return findings, ""
+    return measured, (
+        f"{missing} of {len(findings)} claims are about networks or batch sizes that did not run "
+        "here; `triphase_steps --suite=quick` measures them."
+    )
+
+
 def band_text(finding: Finding) -> str:
     """What counts as agreement, both ends included."""
     low, high = finding["band"]
@@ -162,11 +175,9 @@ def markdown(findings: list[Finding], records: Records) -> str:
     if text := disturbed(records):
         lines += ["", f"**The machine was busy.** {text}"]
     for setting in settings:
-        some = [finding for finding in findings if finding["setting"] == setting]
+        some, left_out = worth_showing([f for f in findings if f["setting"] == setting])
+        lines += ["", f"## {setting}", "", *([left_out, ""] if left_out else [])]
         lines += [
-            "",
-            f"## {setting}",
-            "",
             "| claim | claimed | band | FLOP | executed | bytes | time [95 %] | verdict |",
             "|---|--:|--:|--:|--:|--:|--:|---|",
         ]
@@ -180,6 +191,7 @@ def markdown(findings: list[Finding], records: Records) -> str:
         if any("its arithmetic" in f["explanation"] for f in some):
             lines += [READING, ""]
         lines += [f"- **{f['claim']}** ({f['unit']}). {f['explanation']}" for f in some]
+        lines += losses.section(parts[setting])
         lines += expectations_section(parts[setting])
     if missing := not_run(records):
         lines += ["", "## Not run", "", *(f"- {line}" for line in missing)]
@@ -232,6 +244,10 @@ def expectations_section(records: Records) -> list[str]:
 
 def table(findings: list[Finding], *, width: int, colour: bool) -> str:
     """For a terminal: the claim takes what width the numbers leave, and wraps."""
+    all_settings = dict.fromkeys(f["setting"] for f in findings)
+    parts = {s: worth_showing([f for f in findings if f["setting"] == s]) for s in all_settings}
+    findings = [finding for some, _ in parts.values() for finding in some]
+    left_out = [f"[{setting}] {text}" for setting, (_, text) in parts.items() if text]
     heads = ["claim", "claimed", "FLOP", "executed", "bytes", "time [95 %]", "flop", "time"]
     rows = []
     for f in findings:
@@ -255,7 +271,7 @@ def table(findings: list[Finding], *, width: int, colour: bool) -> str:
             lines.append(f"[{setting}]")
         first, *more = textwrap.wrap(row[0], widths[0]) or [""]
         lines += [line([first, *row[1:]], widths, colour=colour), *(f"  {rest}" for rest in more)]
-    return "\n".join(lines)
+    return "\n".join([*(lines if rows else []), *left_out])
 
 
 def line(cells: list[str], widths: list[int], *, colour: bool) -> str:

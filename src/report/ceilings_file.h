@@ -47,7 +47,10 @@ struct KnownMachine {
   std::optional<Remeasured> remeasured;  // the last time, if ever
 
   // As it was while a measurement went on.
-  Speed speed(const Measurement& measured) const { return speed_of(measured.readings, ceilings, threads); }
+  // A gauge that others disturbed tells nothing.
+  Speed speed(const Measurement& measured) const {
+    return measured.disturbed ? Speed() : speed_of(measured.readings, ceilings, threads);
+  }
   Machine machine(const Measurement& measured) const { return {ceilings, threads, speed(measured)}; }
 };
 

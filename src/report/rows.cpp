@@ -192,7 +192,7 @@ class RowWriter {
     write_run(row, measured_);
     if (const auto overhead = marking_overhead(measured_.samples)) row["marking_overhead"] = *overhead;
     if (measured_.launch_overhead) row["launch_overhead"] = *measured_.launch_overhead;
-    if (!measured_.readings.empty()) {
+    if (!measured_.readings.empty() && !measured_.disturbed) {
       row["machine_speed"] = {{"arithmetic", expected_.speed.arithmetic},
                               {"cache", expected_.speed.cache},
                               {"memory", expected_.speed.memory}};

@@ -51,6 +51,16 @@ TEST(CeilingsFile, without_calibration_has_no_factors) {
   EXPECT_TRUE(read.factors.empty());
 }
 
+TEST(KnownMachine, is_as_fast_as_its_gauge_says_unless_others_disturbed_it) {
+  KnownMachine machine = known();
+  machine.ceilings.push_back({"gauge_arithmetic", "", "", "", 2, 0, false, 4e11, {}, 4e11, 7});
+  Measurement measured;
+  measured.readings = {{{"gauge_arithmetic", 1e11}}};
+  EXPECT_EQ(machine.speed(measured).arithmetic, 0.25);
+  measured.disturbed = true;
+  EXPECT_EQ(machine.speed(measured).arithmetic, 1);
+}
+
 TEST(CeilingsFile, that_is_wrong_is_refused_by_file_and_path) {
   const auto refusal = [](const std::function<void(nlohmann::json&)>& spoil) -> std::string {
     nlohmann::json json = nlohmann::json::parse(to_json(known()).dump());
@@ -153,9 +163,17 @@ TEST(Explain, lists_layers_by_what_they_lost) {
               HasSubstr("biggest loss: large forward, 300.0 ms beyond what its bound (L2) allows, 30.0 % of the step"));
 }
 
+TEST(Explain, lists_what_runs_within_another_layer) {
+  const nlohmann::ordered_json step = {
+      {"phase", "step"}, {"median_s", 1.0}, {"roofline_s", 0.5}, {"bound", "compute"}, {"flop", 2}};
+  const nlohmann::ordered_json fused = {{"layer", "relu1"}, {"phase", "forward"}, {"fused_into", "conv1"}};
+  const std::string text = explain({step, fused});
+  EXPECT_THAT(text, testing::ContainsRegex("relu1 +forward +- .*within conv1"));
+}
+
 TEST(Explain, says_what_is_missing) {
-  nlohmann::ordered_json plain = {{"phase", "step"}, {"median_s", 1.0}};
-  EXPECT_THAT(explain({plain}), HasSubstr("run triphase_ceilings first"));
+  nlohmann::ordered_json plain = {{"phase", "step"}, {"median_s", 1.0}, {"backend", "onednn"}, {"threads", 3}};
+  EXPECT_THAT(explain({plain}), HasSubstr("run triphase_ceilings --backend=onednn --threads=3 first"));
 }
 
 }  // namespace
