@@ -28,7 +28,7 @@ from scipy.stats import false_discovery_control, mannwhitneyu, norm
 from triphase import gate, gate_report
 from triphase.ab import render
 from triphase.gate import Decision, Floats
-from triphase.gate_calibration import between_processes
+from triphase.gate_calibration import between_processes, fingerprint_in
 from triphase.track_arguments import add_floor, add_format, add_noise
 from triphase.track_errors import BadInput
 from triphase.track_rows import Run
@@ -91,18 +91,11 @@ def judge(base: Run, new: Run, kernels: list[str], between: Floats, floor: float
 
 def differences(base: Run, new: Run) -> list[str]:
     """What else than the code may have changed times, as triphase's files tell."""
-
-    def entry(run: Run, *path: str) -> Any:
-        found: Any = run.context
-        for key in path:
-            found = found.get(key) if isinstance(found, dict) else None
-        return found
-
     told = []
-    was, now = (entry(run, "triphase", "threads") for run in (base, new))
+    was, now = (run.ours.get("threads") for run in (base, new))
     if None not in (was, now) and was != now:
         told.append(f"BASE computed on {was} threads, NEW on {now}.")
-    was, now = (entry(run, "triphase", "environment", "fingerprint") for run in (base, new))
+    was, now = (fingerprint_in(run.context) for run in (base, new))
     if None not in (was, now) and was != now:
         told.append("BASE and NEW are of different machines or systems.")
     return told

@@ -49,12 +49,18 @@ def cache_folder() -> Path:
     return Path.home() / ".cache" / "triphase"
 
 
-def machine_of(context: dict[str, Any]) -> str:
-    """A machine's name in file names: 16 hexadecimal digits."""
+def fingerprint_in(context: dict[str, Any]) -> str | None:
+    """A machine's, as triphase's files tell it; None in others'."""
     ours = context.get("triphase")
     environment = ours.get("environment") if isinstance(ours, dict) else None
-    if isinstance(environment, dict) and isinstance(environment.get("fingerprint"), str):
-        return environment["fingerprint"]
+    found = environment.get("fingerprint") if isinstance(environment, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def machine_of(context: dict[str, Any]) -> str:
+    """A machine's name in file names: 16 hexadecimal digits."""
+    if (found := fingerprint_in(context)) is not None:
+        return found
     return _digest({key: context.get(key) for key in ("num_cpus", "caches")})
 
 

@@ -71,8 +71,7 @@ class HistoryRun:
 def read(path: Path, time: str | None, commit: str | None, label: str | None) -> HistoryRun:
     """A file for the history; BadInput where it cannot be read, or nothing tells when it ran."""
     run = read_run(path)
-    ours = run.context.get("triphase")
-    ours = ours if isinstance(ours, dict) else {}
+    ours = run.ours
     when = time or run.context.get("date")
     if when is None:
         raise BadInput(f"{path}: context.date: expected a time, found nothing: give --time")

@@ -7,6 +7,7 @@ says it of every layer and phase; here are the largest of each case.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -32,7 +33,7 @@ def largest(records: Records) -> list[Largest]:
     """The longest cases that have rows of layers, the longest first."""
     ran = records.steps.filter(pl.col("median_s") > 0).sort("median_s", descending=True)
     found = (of_case(records.case(name)) for name in ran["case"])
-    return [one for one in found if one is not None][:CASES]
+    return list(itertools.islice(filter(None, found), CASES))
 
 
 def of_case(case: Case) -> Largest | None:

@@ -9,11 +9,11 @@ the next, memory layout above all, is no part of an interval within one.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from triphase.medians import lower_rank
 from triphase.peers_schedule import ALONE, Backend, Case
 
 Row = dict[str, Any]
@@ -21,7 +21,6 @@ Row = dict[str, Any]
 PHASES = ("forward", "backward", "update", "step")
 MOST_SAMPLES = 2000  # in a merged row
 MOST_PROCESS_SAMPLES = 200  # in a row of one process, as triphase_steps keeps
-FEWEST_FOR_INTERVAL = 6  # processes
 COUNTS = ("flop", "flop_unpadded", "flop_executed", "traffic_bytes")
 _INTERVALS = (
     *("ci95_low_s", "ci95_high_s", "ratio_time_ci95_low", "ratio_time_ci95_high"),
@@ -37,20 +36,15 @@ def thinned(values: Sequence[float], most: int) -> list[float]:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """A 95 % interval of the median, from order statistics; None below FEWEST_FOR_INTERVAL.
+    """A 95 % interval of the median, from order statistics; None below 6 values.
 
-    The median lies outside the k-th values from either end with probability 2 P(Bin(n, ½) < k);
-    k is the largest for which that is at most 5 %.
+    Processes are independent, whatever their order: they are not thinned by their correlation, as
+    samples of one are (medians.interval).
     """
-    n = len(values)
-    if n < FEWEST_FOR_INTERVAL:
+    if (rank := lower_rank(len(values))) == 0:
         return None
-    outside, k = 2 * 0.5**n, 0
-    while outside <= 0.05:
-        k += 1
-        outside += 2 * math.comb(n, k) * 0.5**n
     ordered = sorted(values)
-    return ordered[k - 1], ordered[n - k]
+    return ordered[rank - 1], ordered[-rank]
 
 
 def _identity(case: Case, backend: Backend, phase: str, threads: int) -> Row:

@@ -49,6 +49,12 @@ class Run:
     rows: list[KernelRow]
 
     @property
+    def ours(self) -> dict[str, Any]:
+        """What triphase's own files say beside; empty of others."""
+        found = self.context.get("triphase")
+        return found if isinstance(found, dict) else {}
+
+    @property
     def times(self) -> dict[str, float]:
         """Seconds by name, of the rows that have a time."""
         return {row.name: row.value_s for row in self.rows if row.value_s is not None}

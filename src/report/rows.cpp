@@ -100,7 +100,7 @@ class RowWriter {
   }
 
   // A ceiling that was passed is no ceiling: it is said, never clipped. Short times are the clock's and latency's;
-  // where others disturbed, they slowed the gauge as well, by which ceilings are scaled.
+  // of times that others disturbed nothing is said.
   static void write_excess(Json& row) {
     constexpr double kShortestS = 50e-6;
     constexpr double kLeast = 1.01;  // less is within what times and ceilings are known to

@@ -10,6 +10,7 @@
 #include <array>
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <new>
 #include <numeric>
@@ -192,36 +193,36 @@ std::vector<Probe> movement(const std::string& level, int64_t bytes) {
   return probes;
 }
 
-// Of one cache, and how many of its kind the process's processors have.
+// Of one cache of a level, and which processors share each of its kind.
 struct CacheKind {
   int64_t bytes = 0;
-  int64_t count = 1;
+  std::set<std::string> shared_by;
 };
 
-// As Linux tells it of each processor. The C library takes, on some, the L3s of a whole socket for one.
-CacheKind cache_at(int level, CacheKind otherwise) {
+// By level, of the processors that the process may use, as Linux tells it of each. The C library takes, on some, the
+// L3s of a whole socket for one.
+std::map<int, CacheKind> caches() {
+  std::map<int, CacheKind> found = {{1, {32 << 10, {}}}, {2, {1 << 20, {}}}, {3, {32 << 20, {}}}};
   cpu_set_t usable;
   CPU_ZERO(&usable);
-  if (sched_getaffinity(0, sizeof usable, &usable) != 0) return otherwise;
-  int64_t bytes = 0;
-  std::set<std::string> shared_by;
+  if (sched_getaffinity(0, sizeof usable, &usable) != 0) return found;
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
     if (!CPU_ISSET(cpu, &usable)) continue;
     for (int index = 0;; ++index) {
       const std::string about =
           "/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/cache/index" + std::to_string(index) + "/";
       const auto read = [&](const char* name, auto& value) { return bool(std::ifstream(about + name) >> value); };
-      int its_level = 0;
+      int level = 0;
       std::string type;
-      if (!read("level", its_level) || !read("type", type)) break;
+      if (!read("level", level) || !read("type", type)) break;
       int64_t kibibytes = 0;  // followed by K
       std::string sharing;
-      if (its_level != level || type == "Instruction" || !read("size", kibibytes)) continue;
-      if (read("shared_cpu_list", sharing)) shared_by.insert(sharing);
-      bytes = kibibytes << 10;
+      if (type == "Instruction" || !read("size", kibibytes) || kibibytes <= 0) continue;
+      if (read("shared_cpu_list", sharing)) found[level].shared_by.insert(sharing);
+      found[level].bytes = kibibytes << 10;
     }
   }
-  return bytes > 0 ? CacheKind{bytes, std::max<int64_t>(1, std::ssize(shared_by))} : otherwise;
+  return found;
 }
 
 // Working sets within each level, and well beyond the one before: half of a core's own caches; of the shared ones four
@@ -232,10 +233,11 @@ struct WorkingSets {
 };
 
 WorkingSets working_sets(int threads) {
-  const int64_t l1 = threads * cache_at(1, {32 << 10}).bytes;
-  const int64_t l2 = threads * cache_at(2, {1 << 20}).bytes;
-  const CacheKind shared = cache_at(3, {32 << 20});
-  const int64_t l3 = std::min<int64_t>(shared.count, threads) * shared.bytes;
+  const std::map<int, CacheKind> known = caches();
+  const int64_t l1 = threads * known.at(1).bytes;
+  const int64_t l2 = threads * known.at(2).bytes;
+  const CacheKind& shared = known.at(3);
+  const int64_t l3 = std::clamp<int64_t>(std::ssize(shared.shared_by), 1, threads) * shared.bytes;
   const int64_t installed = sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
   return {l1 / 2,
           l2 / 2,
