@@ -124,26 +124,10 @@ void take_benchmark_flags(std::vector<std::string>& arguments, BenchFlags& flags
 }
 
 void add_bench_flags(CLI::App& app, BenchFlags& flags, const std::string& item) {
-  Selection& what = flags.selection;
-  app.add_option("--suite", what.suite,
-                 "A suite of benchmarks/suites (quick, full, smoke, kernels, gpu) or a .json file");
-  app.add_option("--model", what.models,
-                 "A model of benchmarks/models, such as DeeperConvNet:depth=10, or a .json file; may be repeated");
-  app.add_option(
-      "--batch", what.batch,
-      "Examples a step: 1,2,4 or 1:1024:*2 or 10:50:+10; in place of a suite's own, 1 of --model if not given");
-  app.add_option("--backend", what.backends, "onednn, cuda, reference; several with commas")
+  add_selection(app, flags.selection);
+  app.add_option("--backend", flags.backends, "onednn, cuda, reference; several with commas")
       ->delimiter(',')
       ->capture_default_str();
-  app.add_option("--dtype", what.dtypes,
-                 "What to compute in: f32, tf32, bf16 or f16, several with commas; in place of a suite's own, f32 of "
-                 "--model if not given")
-      ->delimiter(',');
-  add_loss_scale(app, what.loss_scale);
-  app.add_option("--optimizer", what.optimizers,
-                 "sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw; several with commas; in place of a suite's "
-                 "own, sgd of --model if not given")
-      ->delimiter(',');
   app.add_option("--threads", flags.threads,
                  "Threads that compute; by default every processor that the process may use")
       ->check(CLI::Range(1, 4096));

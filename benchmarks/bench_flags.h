@@ -13,6 +13,7 @@ namespace triphase {
 
 struct BenchFlags {
   Selection selection;
+  std::vector<std::string> backends = {"onednn"};
   int threads = 0;  // every processor that the process may use
   std::string verify = "sampled";
   std::string max_memory;

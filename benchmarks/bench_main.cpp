@@ -3,7 +3,6 @@
 
 #include <benchmark/benchmark.h>
 
-#include <algorithm>
 #include <iostream>
 
 #include "bin/signals.h"
@@ -41,8 +40,7 @@ int bench_main(int argc, char** argv, CLI::App& app, BenchFlags& flags, const st
   return guarded(app, [&] {
     std::vector<std::string> arguments(argv + 1, argv + argc);
     take_benchmark_flags(arguments, flags);
-    std::ranges::reverse(arguments);  // as CLI11 wants them
-    app.parse(arguments);
+    parse_flags(app, arguments);
     initialize_benchmark(argv[0], flags);
     if (flags.threads == 0) flags.threads = usable_cpus();
     const int code = run();

@@ -27,7 +27,7 @@ Json results_document(const std::string& executable, const BenchFlags& flags, co
   }
   Json versions = {{"triphase", TRIPHASE_VERSION}};
   std::string isa = "reference";
-  for (const std::string& name : flags.selection.backends) {
+  for (const std::string& name : flags.backends) {
     auto backend = make_backend(name);
     if (const auto* made = std::get_if<std::unique_ptr<Backend>>(&backend)) {
       for (const auto& [key, value] : (*made)->versions()) versions[key] = value;

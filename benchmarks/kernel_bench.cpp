@@ -12,8 +12,9 @@ namespace triphase {
 namespace {
 
 int run(KernelFlags& flags) {
-  if (flags.selection.suite.empty() && flags.selection.models.empty()) flags.selection.suite = "kernels";
-  KernelRun run(flags, distinct_kernels(select_cases(flags.selection, flags.threads, flags.time_per_kernel_s)));
+  if (flags.selection.empty()) flags.selection.suite = "kernels";
+  KernelRun run(
+      flags, distinct_kernels(select_cases(flags.selection, flags.backends, flags.threads, flags.time_per_kernel_s)));
   return run_selected(run, "kernel", flags);
 }
 

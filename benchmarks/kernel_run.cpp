@@ -111,7 +111,7 @@ void KernelRun::select(const std::vector<int>& indices, int repetitions) {
 }
 
 void KernelRun::start() {
-  for (const std::string& name : flags_.selection.backends) {
+  for (const std::string& name : flags_.backends) {
     auto backend = make_backend(name);
     auto* made = std::get_if<std::unique_ptr<Backend>>(&backend);
     if (made == nullptr || std::ranges::find(caches_, Cache::kCold) == caches_.end()) continue;
@@ -221,7 +221,7 @@ void KernelRun::print_table() const {
       }
       const double s = row["median_s"].get<double>();
       warm += !row.value("proven_cold", true);
-      table.add({id.kernel + (flags_.selection.backends.size() > 1 ? ", " + id.backend : ""), id.phase, row["cache"],
+      table.add({id.kernel + (flags_.backends.size() > 1 ? ", " + id.backend : ""), id.phase, row["cache"],
                  std::to_string(row["multiplicity"].get<size_t>()), duration(s) + disturbed.mark(row),
                  row["flop"] == 0 ? "-" : si(row["flop"].get<double>() / s), si(row["operand_bytes"].get<double>() / s),
                  row.value("implementation", "")});

@@ -42,11 +42,11 @@ void register_layers(const Case& item, int64_t max_memory_bytes) {
 }
 
 int run(Flags& flags) {
-  if (flags.selection.suite.empty() && flags.selection.models.empty()) {
-    throw InputError("onednn_layers", "--suite=NAME or --model=NAME", "neither; --model=OneNet is a start");
+  if (flags.selection.empty()) {
+    throw InputError("flags", "--suite=NAME or --model=NAME", "neither; --model=OneNet is a start");
   }
   if (flags.threads == 0) flags.threads = usable_cpus();
-  const std::vector<Case> cases = select_cases(flags.selection, flags.threads, 1);
+  const std::vector<Case> cases = select_cases(flags.selection, {"onednn"}, flags.threads, 1);
   omp_set_num_threads(flags.threads);
   flush_denormals();
   for (const Case& item : cases) register_layers(item, memory_to_use(flags.max_memory));
@@ -72,7 +72,7 @@ int main(int argc, char** argv) {
   app.footer("Google Benchmark's flags work as ever: --benchmark_filter, --benchmark_repetitions, --benchmark_out ...");
   return guarded(app, [&] {
     benchmark::Initialize(&argc, argv);  // takes its own flags away
-    app.parse(argc, argv);
+    parse_flags(app, argc, argv);
     return run(flags);
   });
 }

@@ -6,10 +6,10 @@ namespace triphase {
 namespace {
 
 int run(const Flags& flags) {
-  if (flags.selection.suite.empty() && flags.selection.models.empty()) {
-    throw InputError("triphase_steps", "--suite=NAME or --model=NAME", "neither; --suite=quick is a start");
+  if (flags.selection.empty()) {
+    throw InputError("flags", "--suite=NAME or --model=NAME", "neither; --suite=quick is a start");
   }
-  StepRun run(flags, select_cases(flags.selection, flags.threads, flags.time_per_case_s));
+  StepRun run(flags, select_cases(flags.selection, flags.backends, flags.threads, flags.time_per_case_s));
   return run_selected(run, "case", flags);
 }
 

@@ -60,7 +60,7 @@ void StepRun::select(const std::vector<int>& indices, int repetitions) {
 
 void StepRun::start() {
   std::vector<std::string> notes;
-  machines_.emplace(flags_.ceilings, flags_.selection.backends, flags_.threads, notes);
+  machines_.emplace(flags_.ceilings, flags_.backends, flags_.threads, notes);
   options_.max_memory_bytes = memory_to_use(flags_.max_memory);  // beside the gauge
   journal_.emplace(flags_.out, what_results_depend_on(), flags_.resume);
   for (const std::string& note : notes) progress_.note(note);

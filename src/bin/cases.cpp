@@ -2,17 +2,11 @@
 #include "bin/cases.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <functional>
 #include <map>
 #include <regex>
-#include <set>
 
 #include "backends/reference/reference.h"
-#include "bin/signals.h"
 #include "core/error.h"
-#include "model/files.h"
-#include "program/precision.h"
 #include "report/environment.h"
 #ifdef TRIPHASE_ONEDNN
 #include "backends/onednn/onednn.h"
@@ -43,72 +37,6 @@ double guess_s(const StepProgram& program, const std::string& backend, double ti
   return pace.setup_s + 2 * fill_s + 4 * step_s + std::max(time_per_case_s, kSteps * step_s);
 }
 
-Precision precision_of(const std::string& dtype) {
-  const std::optional<Precision> found = precision_named(dtype);
-  if (!found) throw InputError("dtype", "one of f32, tf32, bf16, f16", "'" + dtype + "'");
-  return *found;
-}
-
-// Does `body`, and says of wrong input where it stands, if its error does not.
-void in_file(const std::string& where, const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const InputError& error) {
-    const std::string text = error.what();
-    throw where.empty() || text.starts_with(where) ? error : InputError(where, text);
-  }
-}
-
-// Tells a network, and what it is given, from others.
-std::string key_of(const ModelSpec& model) { return model.name + ":" + model.parameters.dump(); }
-
-// What the flags ask for: where they name batches, optimizers or dtypes, in place of a suite's own.
-std::vector<CaseSpec> specs_of(const Selection& selection) {
-  std::vector<int64_t> batches;
-  if (selection.batch) batches = parse_range(*selection.batch, "--batch");
-  for (const int64_t batch : batches) require_batch(batch, "--batch");
-  for (const std::string& optimizer : selection.optimizers) optimizer_named(optimizer);  // refused before any suite's
-  for (const std::string& dtype : selection.dtypes) precision_of(dtype);
-  std::vector<CaseSpec> own;
-  if (!selection.suite.empty()) {
-    const std::string path = find_json(selection.suite, benchmarks_folder() + "/suites", "suite");
-    in_file(path, [&] { own = parse_suite(read_json(path)); });
-    for (CaseSpec& spec : own) {
-      spec.where = path + ": " + spec.where;
-      const std::filesystem::path beside = std::filesystem::path(path).parent_path() / spec.model.name;
-      std::error_code ignored;
-      if (spec.model.name.ends_with(".json") && std::filesystem::exists(beside, ignored)) {
-        spec.model.name = beside.string();  // else from where the program runs
-      }
-    }
-  }
-  for (const std::string& model : selection.models) {
-    own.emplace_back();
-    own.back().model = parse_model_spec(model);
-  }
-  const auto given_or = []<class T>(const std::vector<T>& given, const T& value) {
-    return given.empty() ? std::vector<T>{value} : given;
-  };
-  std::vector<CaseSpec> specs;
-  std::set<std::string> seen;
-  for (const CaseSpec& spec : own) {
-    const Crossing crossing{{spec.model},
-                            given_or(batches, spec.batch),
-                            given_or(selection.optimizers, spec.optimizer),
-                            given_or(selection.dtypes, spec.dtype)};
-    const std::string first = key_of(spec.model) + "/" + std::to_string(crossing.batches.front()) + "/" +
-                              crossing.optimizers.front() + "/" + crossing.dtypes.front();
-    if (seen.insert(first).second) add_cases(crossing, spec.where, specs);  // else alike but for what the flags replace
-  }
-  return specs;
-}
-
-// The case's network, lowered, in its precision.
-StepProgram program_of(const CaseSpec& spec, const Network& network, std::optional<double> loss_scale) {
-  const Precision precision = precision_of(spec.dtype);
-  return with_precision(lower(network, spec.batch, optimizer_named(spec.optimizer)), precision, loss_scale);
-}
-
 }  // namespace
 
 std::variant<std::unique_ptr<Backend>, Unsupported> make_backend(const std::string& name) {
@@ -130,10 +58,11 @@ std::variant<std::unique_ptr<Backend>, Unsupported> make_backend(const std::stri
   throw InputError("--backend", "onednn, cuda or reference", "'" + name + "'");
 }
 
-std::vector<Case> select_cases(const Selection& selection, int threads, double time_per_case_s) {
+std::vector<Case> select_cases(const Selection& selection, const std::vector<std::string>& backends, int threads,
+                               double time_per_case_s) {
   std::map<std::string, std::string> unsupported_backends;
   std::map<std::string, int> threads_of;
-  for (const std::string& backend : selection.backends) {
+  for (const std::string& backend : backends) {
     const auto made = make_backend(backend);
     threads_of[backend] = threads;
     if (const auto* why = std::get_if<Unsupported>(&made)) {
@@ -142,26 +71,11 @@ std::vector<Case> select_cases(const Selection& selection, int threads, double t
       threads_of[backend] = std::get<std::unique_ptr<Backend>>(made)->computing_threads(threads);
     }
   }
-  std::map<std::string, Network> networks;
   std::vector<Case> cases;
   std::map<std::string, uint64_t> network_of;  // by the name of the case
-  const std::vector<CaseSpec> specs = specs_of(selection);
-  if (selection.loss_scale && std::ranges::none_of(specs, [](const CaseSpec& spec) { return spec.dtype == "f16"; })) {
-    throw InputError("--loss_scale", "--dtype=f16", "no case in f16");
-  }
-  for (const CaseSpec& spec : specs) {
-    heed_signals();
-    const std::string key = key_of(spec.model);
-    auto found = networks.find(key);
-    std::shared_ptr<const StepProgram> program;
-    in_file(spec.where, [&] {
-      if (found == networks.end()) {
-        found = networks.emplace(key, load_network(spec.model, benchmarks_folder() + "/models")).first;
-      }
-      program = std::make_shared<const StepProgram>(program_of(spec, found->second, selection.loss_scale));
-    });
-    const Network& network = found->second;
-    for (const std::string& backend : selection.backends) {
+  for_each_program(selection, [&](const CaseSpec& spec, const Network& network, StepProgram lowered) {
+    const auto program = std::make_shared<const StepProgram>(std::move(lowered));
+    for (const std::string& backend : backends) {
       Case item;
       item.id = {network.spec,   network.name, network.parameters,  spec.batch,         spec.dtype,
                  spec.optimizer, backend,      threads_of[backend], program->loss_scale};
@@ -171,7 +85,7 @@ std::vector<Case> select_cases(const Selection& selection, int threads, double t
         throw InputError(spec.model.name, "a network of another name than those before it",
                          "a second one that is named " + network.spec);
       }
-      if (!is_new) continue;
+      if (!is_new) continue;  // a backend that was named twice
       item.program = program;
       item.expected_s = guess_s(*program, backend, time_per_case_s);
       if (unsupported_backends.contains(backend)) {
@@ -180,7 +94,7 @@ std::vector<Case> select_cases(const Selection& selection, int threads, double t
       }
       cases.push_back(std::move(item));
     }
-  }
+  });
   return cases;
 }
 

@@ -1,27 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// The cases that the flags ask for, each with its program, and what is known of it before it runs.
+// The cases to run: each step that is selected, on each backend, with what is known of it before it runs.
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
-#include "model/suite.h"
+#include "bin/selection.h"
 #include "report/rows.h"
 
 namespace triphase {
-
-struct Selection {
-  std::string suite;
-  std::vector<std::string> models;
-  std::vector<std::string> backends = {"onednn"};
-  // Where given, in place of a suite's own; of models, one example, SGD and f32 where not.
-  std::optional<std::string> batch;
-  std::vector<std::string> optimizers;
-  std::vector<std::string> dtypes;
-  std::optional<double> loss_scale;  // of cases in f16; the usual one where absent
-};
 
 struct Case {
   CaseId id;
@@ -35,7 +23,8 @@ struct Case {
 std::variant<std::unique_ptr<Backend>, Unsupported> make_backend(const std::string& name);
 
 // Throws InputError; cases that come twice are kept once.
-std::vector<Case> select_cases(const Selection& selection, int threads, double time_per_case_s);
+std::vector<Case> select_cases(const Selection& selection, const std::vector<std::string>& backends, int threads,
+                               double time_per_case_s);
 
 // A size such as 8GiB or 500MB, in bytes. Throws InputError.
 int64_t parse_bytes(const std::string& text);

@@ -103,9 +103,8 @@ std::vector<Case> calibration_cases(const Flags& flags) {
   if (flags.calibration == "off") return {};
   Selection selection;
   selection.suite = flags.calibration;
-  selection.backends = {flags.backend};
   selection.dtypes = flags.dtypes;
-  return select_cases(selection, flags.threads, flags.time_per_case_s);
+  return select_cases(selection, {flags.backend}, flags.threads, flags.time_per_case_s);
 }
 
 // Refuses a type of --dtype that the backend does not compute in.
@@ -241,7 +240,7 @@ int main(int argc, char** argv) {
   Flags flags;
   add_flags(app, flags);
   return guarded(app, [&] {
-    app.parse(argc, argv);
+    parse_flags(app, argc, argv);
     for (const char* flag : {"--calibration", "--dtype", "--time_per_case", "--time_per_group", "--max_memory"}) {
       if (app.count(flag) > 0) flags.of_measuring = flag;
     }

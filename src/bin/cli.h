@@ -8,7 +8,9 @@
 #include <new>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "bin/selection.h"
 #include "bin/signals.h"
 #include "core/error.h"
 
@@ -52,6 +54,38 @@ inline void add_loss_scale(CLI::App& app, std::optional<double>& loss_scale) {
                  "power of two; 1024 if not given")
       ->check(CLI::Validator(check, "a power of two"));
 }
+
+// The flags that select what is measured or counted.
+inline void add_selection(CLI::App& app, Selection& what) {
+  app.add_option("--suite", what.suite,
+                 "A suite of benchmarks/suites (quick, full, smoke, kernels, gpu) or a .json file");
+  app.add_option("--model", what.models,
+                 "A model of benchmarks/models, such as DeeperConvNet:depth=10, or a .json file; may be repeated");
+  app.add_option(
+      "--batch", what.batch,
+      "Examples a step: 1,2,4 or 1:1024:*2 or 10:50:+10; in place of a suite's own, 1 of --model if not given");
+  app.add_option("--dtype", what.dtypes,
+                 "What to compute in: f32, tf32 (products of rounded operands), bf16 or f16 (mixed precision), several "
+                 "with commas; in place of a suite's own, f32 of --model if not given")
+      ->delimiter(',');
+  add_loss_scale(app, what.loss_scale);
+  app.add_option("--optimizer", what.optimizers,
+                 "sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw; several with commas; in place of a suite's "
+                 "own, sgd of --model if not given")
+      ->delimiter(',');
+}
+
+// Takes the flags, in the order that they were given. Refuses "--name=", which CLI11 would give the next flag as its
+// value. Throws CLI::ParseError, InputError.
+inline void parse_flags(CLI::App& app, const std::vector<std::string>& arguments) {
+  for (const std::string& argument : arguments) {
+    if (argument.starts_with("--") && argument.find('=') == argument.size() - 1) {
+      throw InputError(argument.substr(0, argument.size() - 1), "a value, as " + argument + "VALUE", "none");
+    }
+  }
+  app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));  // CLI11 takes the last one first
+}
+inline void parse_flags(CLI::App& app, int argc, char** argv) { parse_flags(app, {argv + 1, argv + argc}); }
 
 // Runs `body`, which parses flags and works, and gives the exit code.
 template <class Body>

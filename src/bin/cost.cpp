@@ -1,57 +1,63 @@
 // SPDX-License-Identifier: Apache-2.0
-// triphase_cost: FLOP, bytes and memory of a training step, by layer and phase. Times nothing, allocates nothing large.
+// triphase_cost: FLOP, bytes and memory of training steps: of one by layer and phase, of several in a line each. Times
+// nothing, allocates nothing large.
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <string>
 
 #include "bin/cli.h"
-#include "model/files.h"
-#include "program/precision.h"
 #include "report/cost_report.h"
 
+namespace triphase {
 namespace {
 
-struct Flags {
-  std::string model;
-  int64_t batch = 1;
-  std::string dtype = "f32";
-  std::optional<double> loss_scale;
-  std::string optimizer = "sgd";
-  std::string format = "table";
-};
+std::string tables(const Selection& selection) {
+  std::string whole;
+  CostSummary summary;
+  for_each_program(selection, [&](const CaseSpec&, const Network& network, const StepProgram& program) {
+    if (selection.is_list()) {
+      summary.add(network, program);
+    } else {
+      whole = cost_table(network, program);
+    }
+  });
+  return selection.is_list() ? summary.text() : whole;
+}
+
+// An object, or a list of them where a list is asked for.
+std::string json(const Selection& selection) {
+  nlohmann::ordered_json all = nlohmann::ordered_json::array();
+  for_each_program(selection, [&](const CaseSpec&, const Network& network, const StepProgram& program) {
+    all.push_back(cost_json(network, program));
+  });
+  return (selection.is_list() ? all : all.front()).dump(2) + "\n";
+}
 
 }  // namespace
+}  // namespace triphase
 
 int main(int argc, char** argv) {
-  CLI::App app("Counts what one training step costs by layer and phase: FLOP, bytes and memory.", "triphase_cost");
-  Flags flags;
-  app.add_option("--model", flags.model,
-                 "A model of benchmarks/models, such as DeeperConvNet:depth=10, or a .json file")
-      ->required();
-  app.add_option("--batch", flags.batch, "Examples a step")->capture_default_str();
-  app.add_option("--dtype", flags.dtype, "f32, tf32 (products of rounded operands), bf16 or f16 (mixed precision)")
-      ->check(CLI::IsMember(triphase::precision_names()))
-      ->capture_default_str();
-  triphase::add_loss_scale(app, flags.loss_scale);
-  app.add_option("--optimizer", flags.optimizer, "sgd, momentum, nesterov, adagrad, rmsprop, adam or adamw")
-      ->capture_default_str();
-  app.add_option("--format", flags.format, "table for people, json for programs")
+  using namespace triphase;
+  CLI::App app(
+      "Counts what training steps cost, in FLOP, bytes and memory: one step by layer and phase, several (by lists of "
+      "batches and so on) in a line each.",
+      "triphase_cost");
+  Selection selection;
+  std::string format = "table";
+  add_selection(app, selection);
+  app.add_option(
+         "--format", format,
+         "table for people, json for programs: an object, or a list where several steps or a suite are asked for")
       ->check(CLI::IsMember({"table", "json"}))
       ->capture_default_str();
-  return triphase::guarded(app, [&] {
-    app.parse(argc, argv);
-    if (flags.loss_scale && flags.dtype != "f16")
-      throw triphase::InputError("--loss_scale", "--dtype=f16", flags.dtype);
-    const triphase::Network network =
-        triphase::load_network(triphase::parse_model_spec(flags.model), triphase::benchmarks_folder() + "/models");
-    const triphase::StepProgram program =
-        triphase::with_precision(triphase::lower(network, flags.batch, triphase::optimizer_named(flags.optimizer)),
-                                 triphase::precision_named(flags.dtype).value(), flags.loss_scale);
-    const std::string text = flags.format == "json" ? triphase::cost_json(network, program).dump(2) + "\n"
-                                                    : triphase::cost_table(network, program);
+  return guarded(app, [&] {
+    parse_flags(app, argc, argv);
+    if (selection.empty())
+      throw InputError("flags", "--model=NAME or --suite=NAME", "neither; --model=OneNet is a start");
+    const std::string text = format == "json" ? json(selection) : tables(selection);
     if (std::fputs(text.c_str(), stdout) == EOF || std::fflush(stdout) != 0) {
-      throw triphase::InputError("standard output", "a file that can be written", std::strerror(errno));
+      throw InputError("standard output", "a file that can be written", std::strerror(errno));
     }
     return 0;
   });

@@ -254,6 +254,7 @@ ModelSpec parse_model_spec(const std::string& text) {
   spec.name = text.substr(0, colon);
   if (spec.name.empty()) throw InputError("model", "a name", "'" + text + "'");
   if (colon == std::string::npos) return spec;
+  if (colon + 1 == text.size()) throw InputError("model " + text, "name=value after the colon", "nothing");
   std::istringstream list(text.substr(colon + 1));
   for (std::string item; std::getline(list, item, ',');) {
     const size_t equals = item.find('=');

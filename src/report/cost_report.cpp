@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "report/cost_report.h"
 
-#include "report/format.h"
-
 namespace triphase {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+std::string bytes(int64_t count) { return si(static_cast<double>(count)) + "B"; }
 
 Json phases_json(const PhaseCosts& phases) {
   Json json = Json::object();
@@ -24,7 +24,7 @@ void add_rows(Table& table, const std::string& name, const std::string& kind, co
   for (const auto& [phase, cost] : phases) {
     table.add({first ? name : "", first ? kind : "", std::string(to_string(phase)), si(static_cast<double>(cost.flop)),
                si(static_cast<double>(cost.flop_unpadded)), si(static_cast<double>(cost.flop_executed)),
-               si(static_cast<double>(cost.traffic_bytes)) + "B"});
+               bytes(cost.traffic_bytes)});
     first = false;
   }
 }
@@ -97,11 +97,29 @@ std::string cost_table(const Network& network, const StepProgram& program) {
   text += "\n" + ratios.text();
   text += "\nfirst layers' share of the forward FLOP: " + fixed(first_layer_share(program, sums), 6) + "\n";
 
-  const auto bytes = [](int64_t count) { return si(static_cast<double>(count)) + "B"; };
   text += "memory: " + bytes(held.total) + " = parameters " + bytes(held.parameters) + " + gradients " +
           bytes(held.gradients) + " + optimizer state " + bytes(held.optimizer_state) + " + activations " +
           bytes(held.activations) + " + statistics " + bytes(held.statistics) + " + input " + bytes(held.input) + "\n";
   return text;
+}
+
+void CostSummary::add(const Network& network, const StepProgram& program) {
+  const Totals sums = totals(program);
+  Cost step;
+  for (const auto& [phase, cost] : sums.phases) step += cost;
+  const Ratio flop = ratio(sums.phases, &Cost::flop);
+  const Ratio traffic = ratio(sums.phases, &Cost::traffic_bytes);
+  table_.add({network.spec, std::to_string(program.batch), std::string(to_string(program.precision)),
+              std::string(name_of(program.optimizer)), si(static_cast<double>(parameter_count(program))),
+              si(static_cast<double>(step.flop)), bytes(step.traffic_bytes), bytes(logical_memory(program).total),
+              fixed(flop.plain, 4), fixed(flop.with_update, 4), fixed(traffic.plain, 4),
+              fixed(traffic.with_update, 4)});
+}
+
+std::string CostSummary::text() const {
+  return table_.text() +
+         "\nFLOP (nominal) and traffic of a whole step, update included. Ratios: backward / forward, with update "
+         "(backward + update) / forward.\n";
 }
 
 }  // namespace triphase

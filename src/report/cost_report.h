@@ -7,10 +7,22 @@
 
 #include "model/network.h"
 #include "program/totals.h"
+#include "report/format.h"
 
 namespace triphase {
 
 nlohmann::ordered_json cost_json(const Network& network, const StepProgram& program);
 std::string cost_table(const Network& network, const StepProgram& program);
+
+// Several steps, a line each.
+class CostSummary {
+ public:
+  void add(const Network& network, const StepProgram& program);
+  std::string text() const;
+
+ private:
+  Table table_{{"model", "batch", "dtype", "optimizer", "parameters", "FLOP", "traffic", "memory", "FLOP ratio",
+                "with update", "bytes ratio", "with update"}};
+};
 
 }  // namespace triphase

@@ -53,6 +53,50 @@ def test_cost_json_keeps_to_the_schema(tmp_path: Path, optimizer: str) -> None:
     assert document["totals"]["forward"]["flop"] == 2 * 5 * (8 * 4 + 3 * 8)
 
 
+def test_several_steps_are_a_list_in_json_and_a_line_each_in_the_table(tmp_path: Path) -> None:
+    model = write_model(tmp_path, tiny_network())
+    flags = [f"--model={model}", "--batch=1,4", "--optimizer=sgd,adam", "--dtype=f32,bf16"]
+    documents = parse(cost(*flags, "--format=json").stdout)
+    alone = [
+        parse(
+            cost(
+                flags[0], f"--batch={b}", f"--optimizer={o}", f"--dtype={d}", "--format=json"
+            ).stdout
+        )
+        for b in (1, 4)
+        for o in ("sgd", "adam")
+        for d in ("f32", "bf16")
+    ]
+    assert documents == alone
+    for document in documents:
+        assert_contract(document, "cost")
+    header, _, *lines = cost(*flags).stdout.splitlines()
+    assert header.split()[:5] == ["model", "batch", "dtype", "optimizer", "parameters"]
+    described = [line.split()[:4] for line in lines[: len(alone)]]
+    keys = ("model", "batch", "dtype", "optimizer")
+    assert described == [[str(document[key]) for key in keys] for document in alone]
+    ratios = [float(line.split()[-4]) for line in lines[: len(alone)]]
+    assert ratios == pytest.approx([document["ratio"]["flop"] for document in alone], abs=5e-5)
+
+
+def test_a_step_that_is_asked_for_twice_is_counted_once(tmp_path: Path) -> None:
+    model = f"--model={write_model(tmp_path, tiny_network())}"
+    once = parse(cost(model, "--format=json").stdout)
+    assert parse(cost(model, model, "--batch=1,1", "--format=json").stdout) == [once]
+
+
+def test_a_suite_is_counted_whole(tmp_path: Path) -> None:
+    write_model(tmp_path, tiny_network())
+    suite = tmp_path / "suite.json"
+    suite.write_text(json.dumps([{"model": "model.json", "batch": "1:16:*4", "optimizer": "adam"}]))
+    documents = parse(cost(f"--suite={suite}", "--format=json").stdout)
+    assert [(d["batch"], d["optimizer"]) for d in documents] == [
+        (1, "adam"),
+        (4, "adam"),
+        (16, "adam"),
+    ]
+
+
 @pytest.mark.parametrize(("dtype", "width"), [("f32", 4), ("tf32", 4), ("bf16", 2), ("f16", 2)])
 def test_dtypes_change_bytes_and_no_flop(tmp_path: Path, dtype: str, width: int) -> None:
     model = write_model(tmp_path, network(linear()))  # 4 inputs, 4 outputs, a bias
@@ -113,15 +157,20 @@ def test_layers_may_be_listed_in_any_order(tmp_path: Path) -> None:
 # --- Flags ----------------------------------------------------------------------------------------
 
 BAD_FLAGS: dict[str, tuple[list[object], list[str]]] = {
-    "no_model": ([], ["--model is required"]),
+    "no_model": ([], ["expected --model=NAME or --suite=NAME, found neither"]),
     "unknown_model": (
         ["--model=Nope"],
         ["model: expected", "ConvNet, DeeperConvNet", "OneNet", "found 'Nope'"],
     ),
     "missing_file": (["--model=nowhere/net.json"], ["nowhere/net.json: expected a file, found"]),
-    "empty_model": (["--model="], ["model"]),
+    "empty_model": (["--model="], ["--model: expected a value, as --model=VALUE, found none"]),
+    "empty_model_before_another_flag": (
+        ["--model=", "--batch=2"],
+        ["--model: expected a value, as --model=VALUE, found none"],
+    ),
     "unknown_flag": (["--model=OneNet", "--frobnicate=3"], ["--frobnicate"]),
-    "two_models": (["--model=OneNet", "--model=ConvNet"], ["--model"]),
+    "unknown_suite": (["--suite=Nope"], ["suite: expected", "quick", "found 'Nope'"]),
+    "too_many_steps": (["--model=OneNet", "--batch=1:200000:+1"], ["at most 100000 values"]),
     "stray_word": (["--model=OneNet", "stray"], ["stray"]),
     "line_break": (["--model=One\nNet"], ["One\\nNet"]),
     "not_utf_8": ([b"--model=\xff\xfe"], ["expected a .json file or one of"]),
@@ -134,16 +183,20 @@ BAD_FLAGS: dict[str, tuple[list[object], list[str]]] = {
     "batch_2_to_70": (["--model=OneNet", f"--batch={2**70}"], ["batch"]),
     "batch_overflows": (["--model=ConvNet", f"--batch={2**40}"], ["expected sizes below 2^63"]),
     "optimizer": (["--model=OneNet", "--optimizer=sdg"], ["one of sgd, momentum", "found 'sdg'"]),
-    "dtype": (["--model=OneNet", "--dtype=f64"], ["--dtype", "f64"]),
+    "dtype": (
+        ["--model=OneNet", "--dtype=f64"],
+        ["dtype: expected one of f32, tf32, bf16, f16, found 'f64'"],
+    ),
     "loss_scale_3": (
         ["--model=OneNet", "--dtype=f16", "--loss_scale=3"],
         ["--loss_scale", "a power of two from 1 to 16777216", "'3'"],
     ),
     "loss_scale_in_bf16": (
         ["--model=OneNet", "--dtype=bf16", "--loss_scale=2"],
-        ["--loss_scale: expected --dtype=f16, found bf16"],
+        ["--loss_scale: expected --dtype=f16, found no case in f16"],
     ),
     "format": (["--model=OneNet", "--format=yaml"], ["--format", "yaml"]),
+    "parameters_none": (["--model=MLP:"], ["name=value after the colon", "found nothing"]),
     "parameter_without_value": (["--model=MLP:inputs"], ["name=integer", "found 'inputs'"]),
     "parameter_fraction": (["--model=MLP:inputs=1.5"], ["name=integer", "found 'inputs=1.5'"]),
     "parameter_empty": (["--model=MLP:inputs="], ["name=integer", "found 'inputs='"]),
