@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034
 # SPDX-License-Identifier: Apache-2.0
-# What setup, test and reproduce share: where the repository is, how a failure is said, how a build
-# folder is configured. Sourced, never run. Works from any folder, through links, with spaces in paths.
+# What the scripts share: where the repository is, how a failure is said, how a build folder is configured, how one of
+# scripts/triphase is run. Sourced, never run. Works from any folder, through links, with spaces in paths.
 
 root=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
 build=$root/build
@@ -43,4 +43,11 @@ configure_release() {
   local werror=OFF
   if [ "$(g++ -dumpversion | cut -d. -f1)" = 12 ]; then werror=ON; fi
   configure release release -DCMAKE_CXX_COMPILER=g++ -DTRIPHASE_WERROR="$werror"
+}
+
+# run_module NAME ARGUMENTS...
+# Runs scripts/triphase/NAME.py in the build tree's Python. Installs nothing.
+run_module() {
+  [ -x "$venv_python" ] || die 2 "$venv_python is missing; scripts/setup makes it, and scripts/requirements.txt says how"
+  PYTHONPATH=$root/scripts exec "$venv_python" -m "triphase.$1" "${@:2}"
 }

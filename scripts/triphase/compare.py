@@ -29,6 +29,7 @@ from triphase import gate, gate_report
 from triphase.ab import render
 from triphase.gate import Decision, Floats
 from triphase.gate_calibration import between_processes, fingerprint_in
+from triphase.medians import thinned
 from triphase.track_arguments import add_floor, add_format, add_noise
 from triphase.track_errors import BadInput
 from triphase.track_rows import Run
@@ -106,9 +107,8 @@ def samples_of(run: Run, kernels: list[str]) -> list[Floats]:
     rows = {row.name: row for row in run.rows}
     chosen = []
     for kernel in kernels:
-        samples = np.log(rows[kernel].samples_s or [rows[kernel].value_s])
-        at = np.linspace(0, len(samples) - 1, min(len(samples), MOST_SAMPLES)).round().astype(int)
-        chosen.append(samples[at])
+        samples = rows[kernel].samples_s or [rows[kernel].value_s]
+        chosen.append(np.log(thinned(samples, MOST_SAMPLES)))
     return chosen
 
 

@@ -31,8 +31,9 @@ from typing import Any, NoReturn
 from triphase import ncu
 from triphase.files import write_atomic
 from triphase.ncu import CannotCount, Counter, Kernel, Ncu, Unreadable
-from triphase.peers_processes import ROOT, run
+from triphase.processes import ROOT, run
 from triphase.prose import plain, si
+from triphase.statuses import RAN
 from triphase.stopping import run_command
 from triphase.track_arguments import check_writable
 from triphase.track_errors import BadInput
@@ -42,7 +43,6 @@ FORMULAS = ("flop", "flop_executed")
 COUNTS = (*FORMULAS, "flop_counted")
 BACKWARD = ("backward_data", "backward_weights")
 PHASES = ("forward", *BACKWARD, "update")
-RAN = ("ok", "unverified")  # statuses of triphase_steps
 AXES = ("model", "batch", "dtype", "optimizer")
 NOTES = """\
 Above 1 the GPU does more than a plain reference would: tiles reach beyond the edges, padding is

@@ -20,7 +20,7 @@ from triphase import gate
 from triphase.gate import Floats, Mask
 from triphase.gate_filter import filter_of, registered
 from triphase.gate_pairs import SIDES, Process, Record
-from triphase.peers_processes import run
+from triphase.processes import run
 from triphase.stopping import Stopped
 from triphase.track_errors import BadInput
 from triphase.track_rows import Run

@@ -20,7 +20,8 @@ import numpy as np
 from triphase import gate
 from triphase.gate import Decision, Floats
 from triphase.prose import percent
-from triphase.track_rows import RAN, Run
+from triphase.statuses import RAN
+from triphase.track_rows import Run
 
 LARGE = 2.5  # times the floor: a slowdown that an inconclusive kernel must exclude
 ORDER = ("slower", "failed", "inconclusive", "faster", "same")

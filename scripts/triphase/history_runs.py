@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from triphase.medians import thinned
 from triphase.track_errors import BadInput
 from triphase.track_rows import KernelRow
 from triphase.track_runs import read_run
@@ -176,13 +177,6 @@ def point_of(row: KernelRow) -> Point:
         int(row.extra.get("sample_count") or len(row.samples_s)) if row.samples_s else 0,
         pack(thinned(row.samples_s, KEPT_SAMPLES)),
     )
-
-
-def thinned(samples: Sequence[float], most: int) -> Sequence[float]:
-    """At most so many, evenly from first to last, in their order."""
-    if len(samples) <= most:
-        return samples
-    return [samples[i * (len(samples) - 1) // (most - 1)] for i in range(most)]
 
 
 def pack(samples: Sequence[float]) -> bytes:

@@ -30,6 +30,15 @@ def interval(samples: Sequence[float]) -> tuple[float, float] | None:
     return ordered[low], ordered[n - 1 - low]
 
 
+def thinned(samples: Sequence[float], most: int) -> list[float]:
+    """At most so many, from the middles of equal stretches, in their order (src/stats/order.h).
+
+    Series of one length are thinned alike, so that pairs stay pairs.
+    """
+    n, kept = len(samples), min(len(samples), most)
+    return [samples[(2 * i + 1) * n // (2 * kept)] for i in range(kept)]
+
+
 def lower_rank(n: int) -> int:
     """The largest rank r (from 1) with P(Binomial(n, ½) < r) <= 2.5 %; 0 if there is none."""
     below = binom.cdf(np.arange(n + 1), n, 0.5)

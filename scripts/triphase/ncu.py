@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from triphase.peers_processes import Finished, run
+from triphase.processes import Finished, run
 
 INSTRUCTIONS = {  # FLOP of a thread's instruction
     "f64": {"dadd": 1, "dmul": 1, "dfma": 2},

@@ -23,9 +23,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from triphase import peers_run
-from triphase.peers_processes import ROOT, Starter, cost_of, torch_versions
+from triphase.peers_processes import Starter, cost_of, torch_versions
 from triphase.peers_run import Run
 from triphase.peers_schedule import ALONE, CPU, DEVICES, GPU, Backend, BadCase, Device, parse_case
+from triphase.processes import ROOT
+from triphase.statuses import RAN
 from triphase.stopping import Stopped, run_command
 
 TORCH = ROOT / "build" / "torch" / "bin" / "python"
@@ -205,7 +207,7 @@ def exit_code(run: Run) -> int:
     }
     if "failed" in statuses:
         return 1
-    return 0 if statuses & {"ok", "unverified"} else 2
+    return 0 if statuses & set(RAN) else 2
 
 
 def main(argv: list[str] | None = None) -> int:

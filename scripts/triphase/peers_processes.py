@@ -11,11 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
-import subprocess
-import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,33 +28,13 @@ from triphase.peers_schedule import (
     Device,
     model_file,
 )
+from triphase.processes import ROOT, run
 from triphase.records import explain_invalid
 
-ROOT = Path(__file__).resolve().parents[2]
-LONGEST_S = 1800  # after which a process counts as hung
 SPARE_MEMORY = 0.9  # of what is available, as triphase_steps allows itself
 SEED = 1
 ALONE_REPETITIONS = 7  # each a mean over runs, of which a row keeps the median
 FOREIGN = ("MALLOC_", "GLIBC_TUNABLES", "PYTHON")  # settings of the shell's, for nobody here
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A process that ended: its exit code (negative: the signal), and what it said."""
-
-    code: int
-    out: str
-    error: str
-
-    @property
-    def reason(self) -> str:
-        if self.code < 0:
-            name = signal.Signals(-self.code).name
-            killed = " (out of memory?)" if self.code == -signal.SIGKILL else ""
-            return f"the process was ended by {name}{killed}"
-        lines = [line.strip() for line in self.error.splitlines() if line.strip()]
-        said = f": {lines[-1][:300]}" if lines else ""
-        return f"the process ended with exit code {self.code}{said}"
 
 
 def environment(
@@ -80,32 +56,6 @@ def environment(
         "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no helpers that compute beside the steps
     }
     return ours | common | on_the_cpu | (TUNED if backend.tuned else {})
-
-
-def run(command: list[str], env: Mapping[str, str] | None = None) -> Finished:
-    """Runs to the end; kills it and all that it started when it hangs, or we are interrupted."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as error:
-        try:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=error, env=env,
-                start_new_session=True,
-            )  # fmt: skip
-        except OSError as failure:
-            return Finished(127, "", f"{command[0]}: {failure.strerror}")
-        late = ""
-        try:
-            process.wait(LONGEST_S)
-        except subprocess.TimeoutExpired:
-            late = f"no answer after {LONGEST_S} s"
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        texts = []
-        for file in (out, error):
-            file.seek(0)
-            texts.append(file.read().decode(errors="replace"))
-    return Finished(1, texts[0], late) if late else Finished(process.returncode, *texts)
 
 
 def cost_of(binaries: Path, model: str, batch: int, dtype: str) -> Case:

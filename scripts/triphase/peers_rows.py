@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from triphase.medians import lower_rank
+from triphase.medians import lower_rank, thinned
 from triphase.peers_schedule import ALONE, Backend, Case
 
 Row = dict[str, Any]
@@ -26,13 +26,6 @@ _INTERVALS = (
     *("ci95_low_s", "ci95_high_s", "ratio_time_ci95_low", "ratio_time_ci95_high"),
     *("ratio_time_with_update_ci95_low", "ratio_time_with_update_ci95_high"),
 )
-
-
-def thinned(values: Sequence[float], most: int) -> list[float]:
-    """At most so many, evenly spread; series of one length are thinned alike, so pairs stay."""
-    if len(values) <= most:
-        return list(values)
-    return [values[i * len(values) // most] for i in range(most)]
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:

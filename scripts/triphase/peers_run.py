@@ -80,8 +80,6 @@ class Run:
             row["family_index"], row["per_family_instance_index"] = index, 0
         context = copy.deepcopy(self.context) | {"executable": "scripts/peers"}
         context["triphase"]["versions"] |= self.versions
-        if self.gpu:
-            context["triphase"]["environment"]["gpu"] = self.gpu
         context["triphase"].setdefault("settings", {})["peers"] = self.settings
         return {"context": context, "benchmarks": rows}
 

@@ -21,12 +21,13 @@ from typing import Any, NamedTuple, NoReturn
 import jsonschema
 import polars as pl
 
+from triphase.statuses import STATUSES
 from triphase.stopping import run_command
 
 SCHEMA_PATH = Path(__file__).resolve().parents[2] / "results" / "schema.json"
 SCHEMA_VERSION = 1
+ON_HOST = {"onednn", "reference"}  # backends that compute on the CPU
 BACKWARD = ("backward_data", "backward_weights", "recompute")
-STATUSES = ["ok", "unverified", "skipped", "failed"]  # from best to worst
 
 # fmt: off
 _TEXT = ["name", "model", "model_name", "layer", "layer_kind", "phase", "dtype", "optimizer",
@@ -189,9 +190,11 @@ class Records:
     def machine(self) -> str:
         """The name to print under a plot; the host's name where the processor's is unknown."""
         environment = self.context["triphase"]["environment"]
-        backends = set(self.rows["backend"])
-        gpu = environment.get("gpu") if backends == {"cuda"} else None
-        return gpu or environment.get("cpu") or self.context["host_name"]
+        name = environment.get("cpu") or self.context["host_name"]
+        if not set(self.rows["backend"]) & ON_HOST:
+            versions = self.context["triphase"]["versions"]
+            name = versions.get("gpu") or versions.get("torch_gpu") or name
+        return name
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-RAN = ("ok", "unverified")  # the statuses of a row that has a time
+from triphase.statuses import RAN, STATUSES
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,7 @@ def merge(repetitions: Iterable[KernelRow]) -> list[KernelRow]:
 
 def _merged(rows: list[KernelRow]) -> KernelRow:
     first = rows[0]
-    order = ["ok", "unverified", "skipped", "failed"]
-    worst = max(rows, key=lambda row: order.index(row.status))
+    worst = max(rows, key=lambda row: STATUSES.index(row.status))
     values = [row.value_s for row in rows if row.value_s is not None]
     ran = worst.status in RAN and values
     return KernelRow(

@@ -17,11 +17,11 @@ from typing import Any
 
 from triphase import track_foreign
 from triphase.prose import printable
+from triphase.statuses import RAN, STATUSES
 from triphase.track_errors import BadInput
-from triphase.track_rows import RAN, KernelRow, Run, bad_time, merge
+from triphase.track_rows import KernelRow, Run, bad_time, merge
 
 SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0}
-STATUSES = ("ok", "unverified", "skipped", "failed")
 AGGREGATE = re.compile(r"_(mean|median|stddev|cv|min|max|BigO|RMS)$")
 SCHEMA = 1  # of our own files, the newest that is understood
 MOST = int(sys.float_info.max)

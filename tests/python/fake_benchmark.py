@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 if __name__ != "__main__":  # as a program it starts fast, with nothing but Python
-    from triphase.peers_processes import Finished
+    from triphase.processes import Finished
 
 KERNELS = {f"kernel/{i}:n(2+{i})": (i + 1) * 1e-3 for i in range(5)}
 UNITS = {"ns": 1e9, "us": 1e6, "ms": 1e3, "s": 1.0}

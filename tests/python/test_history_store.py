@@ -296,11 +296,6 @@ def test_environments_have_changes_of_their_own(tmp_path):
     assert sorted(change["time"][:10] for change in changes) == ["2026-02-10", "2026-02-11"]
 
 
-def test_samples_are_thinned_evenly_and_keep_both_ends():
-    assert list(history_runs.thinned(range(1000), 4)) == [0, 333, 666, 999]
-    assert list(history_runs.thinned([1.0, 2.0], 4)) == [1.0, 2.0]
-
-
 @given(st.lists(st.floats(allow_nan=False)))
 def test_samples_survive_being_packed(samples):
     assert history_runs.unpack(history_runs.pack(samples)) == samples

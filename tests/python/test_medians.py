@@ -26,6 +26,22 @@ def test_six_independent_samples_give_their_hull_and_five_none():
     assert medians.interval([2.3, 1.9, 2.1, 2.2, 1.8]) is None
 
 
+@pytest.mark.parametrize(
+    ("most", "kept"),
+    [(3, [8, 5, 2]), (1, [5]), (9, [*range(9, 0, -1)]), (100, [*range(9, 0, -1)]), (0, [])],
+)
+def test_samples_are_thinned_as_in_cpp(most, kept):
+    assert medians.thinned(range(9, 0, -1), most) == kept
+
+
+@given(st.lists(st.integers(), max_size=300), st.integers(1, 100))
+def test_thinning_keeps_the_order(values, most):
+    thin = medians.thinned(values, most)
+    assert len(thin) == min(len(values), most)
+    left = iter(values)
+    assert all(value in left for value in thin)
+
+
 def test_a_drift_leaves_few_independent_samples():
     assert medians.interval([float(i) for i in range(20)]) is None
 

@@ -25,7 +25,15 @@ from hypothesis import strategies as st
 import fake_peers
 import fake_steps
 from contract import assert_contract
-from triphase import peers, peers_plot, peers_processes, peers_rows, peers_summary, peers_worker
+from triphase import (
+    peers,
+    peers_plot,
+    peers_processes,
+    peers_rows,
+    peers_summary,
+    peers_worker,
+    processes,
+)
 from triphase import peers_schedule as schedule
 from triphase.peers_schedule import (
     ALONE,
@@ -280,20 +288,11 @@ def test_our_rows_keep_layers_and_fused_ones_and_drop_intervals_within_a_process
 def test_one_verified_process_verifies_the_others():
     ok = fake_steps.case_rows("OneNet", 4)
     unverified = [row | {"status": "unverified", "reason": "--verify=off"} for row in ok]
-    for processes in ([ok, unverified], [unverified, ok]):
-        rows = peers_rows.merge(processes)
+    for both in ([ok, unverified], [unverified, ok]):
+        rows = peers_rows.merge(both)
         assert {row["status"] for row in rows} == {"ok"}
         assert not any("reason" in row for row in rows)
     assert {row["status"] for row in peers_rows.merge([unverified])} == {"unverified"}
-
-
-@given(st.lists(st.integers(), max_size=300), st.integers(1, 100))
-def test_thinning_keeps_order_and_the_first(values, most):
-    thin = peers_rows.thinned(values, most)
-    assert len(thin) == min(len(values), most)
-    assert thin[:1] == values[:1]
-    kept = iter(values)
-    assert all(value in kept for value in thin)
 
 
 # ---- ratios and means
@@ -561,16 +560,16 @@ def test_only_processes_of_the_gpu_see_one(monkeypatch):
 
 
 def test_a_process_that_hangs_is_killed_with_its_children(monkeypatch):
-    monkeypatch.setattr(peers_processes, "LONGEST_S", 0.3)
+    monkeypatch.setattr(processes, "LONGEST_S", 0.3)
     begin = time.monotonic()
-    done = peers_processes.run(["sh", "-c", "sleep 30 & sleep 30"])
+    done = processes.run(["sh", "-c", "sleep 30 & sleep 30"])
     assert time.monotonic() - begin < 20
     assert done.code == 1
     assert "no answer after 0.3 s" in done.reason
 
 
 def test_a_program_that_cannot_start_is_a_reason():
-    assert "No such file" in peers_processes.run(["/nowhere/program"]).reason
+    assert "No such file" in processes.run(["/nowhere/program"]).reason
 
 
 def test_a_case_too_large_for_memory_is_skipped(monkeypatch, tmp_path):
@@ -675,7 +674,7 @@ def test_a_run_on_a_gpu_gives_ratios_by_case_and_dtype(tmp_path):
     assert {f"{bf16}:{name}/step/real_time" for name in ("cuda", eager, compiled)} <= names
     assert summary["device"] == "cuda"
     assert summary["machine"] == "Made-up GPU"
-    assert steps["context"]["triphase"]["environment"]["gpu"] == "Made-up GPU"
+    assert load(out / "steps.json").machine == "Made-up GPU"
     text = (out / "peers.md").read_text()
     assert "| ConvNet batch 4, bf16 | " in text
     assert f"| {compiled}, bf16 | 2 | " in text
