@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <charconv>
 #include <cstdlib>
 #include <functional>
 #include <iostream>
@@ -147,32 +146,6 @@ void add_bench_flags(CLI::App& app, BenchFlags& flags, const std::string& item) 
              "--benchmark_context=KEY=VALUE,\n"
              "--benchmark_format=console|json, --benchmark_enable_random_interleaving.\n"
              "Exit codes: 0 done, 1 a row failed, 2 bad input or nothing can run, 130 or 143 interrupted.");
-}
-
-CLI::Validator whole_number() {
-  const std::string name = "a whole number from 0 to 18446744073709551615";
-  return CLI::Validator(
-      [name](std::string& given) {
-        uint64_t value = 0;
-        const char* end = given.data() + given.size();
-        const auto [stop, error] = std::from_chars(given.data(), end, value);
-        if (error != std::errc() || stop != end) return "expected " + name + ", found '" + given + "'";
-        given = std::to_string(value);  // CLI11 would read 010 as 8
-        return std::string();
-      },
-      name);
-}
-
-CLI::Validator number_between(double least, double most) {
-  std::ostringstream range;
-  range << "a number from " << least << " to " << most;
-  return CLI::Validator(
-      [=, text = range.str()](const std::string& given) {
-        double value = 0;
-        const bool fits = CLI::detail::lexical_cast(given, value) && value >= least && value <= most;
-        return fits ? std::string() : "expected " + text + ", found '" + given + "'";
-      },
-      range.str());
 }
 
 MeasureOptions measure_options(const BenchFlags& flags) {

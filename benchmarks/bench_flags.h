@@ -38,11 +38,6 @@ void take_benchmark_flags(std::vector<std::string>& arguments, BenchFlags& flags
 // `item` is what is measured: case or kernel.
 void add_bench_flags(CLI::App& app, BenchFlags& flags, const std::string& item);
 
-// Of 64 bits; CLI11 takes the nearest for one that does not fit.
-CLI::Validator whole_number();
-// CLI::Range lets NaN pass.
-CLI::Validator number_between(double least, double most);
-
 // What the flags say of measuring; the rest of the options is for the caller to set.
 MeasureOptions measure_options(const BenchFlags& flags);
 

@@ -8,7 +8,7 @@ namespace triphase {
 
 struct Flags : BenchFlags {
   double time_per_case_s = 4;
-  double precision = 0.01;
+  double interval = 0.01;
   std::string ceilings = "auto";
   bool explain = false;
 };
@@ -19,8 +19,9 @@ inline void add_flags(CLI::App& app, Flags& flags) {
                  "Seconds of stepping a case, beyond which only what is missing of seven steps is run")
       ->check(number_between(0.001, 1e6))
       ->capture_default_str();
-  app.add_option("--precision", flags.precision,
-                 "Stop earlier once the 95 % intervals of the medians are within this fraction on either side")
+  app.add_option(
+         "--interval,--precision", flags.interval,
+         "Stop earlier once the 95 % intervals of the medians reach no further than this fraction on either side")
       ->check(number_between(0.0001, 1.0))
       ->capture_default_str();
   app.add_option(

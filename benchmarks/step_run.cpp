@@ -32,7 +32,7 @@ StepRun::StepRun(Flags flags, std::vector<Case> cases)
       progress_(static_cast<int>(cases_.size()), 0),
       options_(measure_options(flags_)) {
   options_.sampling.budget_s = flags_.time_per_case_s;
-  options_.sampling.relative_half_width = flags_.precision;
+  options_.sampling.relative_half_width = flags_.interval;
 }
 
 Json StepRun::what_results_depend_on() const {
@@ -41,7 +41,7 @@ Json StepRun::what_results_depend_on() const {
           {"verify", flags_.verify},
           {"seed", flags_.seed},
           {"time_per_case", flags_.time_per_case_s},
-          {"precision", flags_.precision}};
+          {"precision", flags_.interval}};
 }
 
 std::vector<std::vector<std::string>> StepRun::names() const {

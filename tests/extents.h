@@ -14,7 +14,7 @@ inline std::vector<Extent> apart(const StepProgram& program) {
   int64_t end = 0;
   for (TensorId id = 0; id < static_cast<TensorId>(program.tensors.size()); ++id) {
     TensorId first = storage_of(program, id);
-    if (const TensorId replaced = replaced_by(program, first); replaced != kNoTensor) first = replaced;
+    if (const TensorId replaced = previous_version(program, first); replaced != kNoTensor) first = replaced;
     if (first < id) {
       extents.push_back(extents[static_cast<size_t>(first)]);
       continue;

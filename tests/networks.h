@@ -96,9 +96,4 @@ inline Network network_from(const std::string& json, const nlohmann::json& param
   return parse_network(nlohmann::json::parse(json), parameters);
 }
 
-inline const std::vector<std::string>& optimizer_names() {
-  static const std::vector<std::string> names = {"sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"};
-  return names;
-}
-
 }  // namespace triphase

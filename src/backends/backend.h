@@ -16,10 +16,12 @@
 
 namespace triphase {
 
-// Where a step takes time stamps: nowhere inside, at each change of phase, or at each change of layer or phase.
-enum class Marks { kNone, kPhases, kLayers };
+// Where a step takes time stamps: nowhere inside, at each change of pass, of phase, or of layer or phase.
+enum class Marks { kNone, kPasses, kPhases, kLayers };
+inline constexpr size_t kKindsOfMarks = 4;
 
-// A (layer, phase) to which an interval between two stamps belongs; layer -1 where marks are coarser than layers.
+// A (layer, phase) to which an interval between two stamps belongs; layer -1 where marks are coarser than layers. Where
+// they are coarser than phases, the phase is one of several.
 struct Segment {
   int layer = -1;
   Phase phase = Phase::kForward;
@@ -49,6 +51,9 @@ class StepSource {
   // budget.
   virtual double untimed_s() const { return 0; }
 
+  // Whether a mark takes long enough to be seen in a phase, as an event of a GPU does: what is cut more often would
+  // look longer.
+  virtual bool marks_cost_time() const { return false; }
   // Whether its clock is the host's, so that CPU time can be set against it.
   virtual bool on_host() const { return true; }
   virtual std::optional<DeviceState> state() { return {}; }
@@ -76,8 +81,7 @@ struct MemoryPlan {
   int64_t persistent_bytes = 0;  // parameters, states, data: live across steps
   int64_t transient_bytes = 0;   // values and gradients, buffers shared by liveness
   int64_t scratch_bytes = 0;     // the library's workspace
-  int64_t setup_bytes = 0;       // beside these, while setting up
-  int64_t peak_bytes() const { return persistent_bytes + transient_bytes + scratch_bytes + setup_bytes; }
+  int64_t peak_bytes() const { return persistent_bytes + transient_bytes + scratch_bytes; }
 };
 
 // A compiled step. Nothing large is allocated before allocate(), so that memory can be judged first.
@@ -113,7 +117,7 @@ class Plan : public StepSource {
   virtual bool evict() = 0;
 };
 
-// Of every tensor of the program that the plan runs.
+// Where each tensor of the program lies in the plan's memory, by TensorId.
 inline std::vector<Extent> extents(const StepProgram& program, const Plan& plan) {
   std::vector<Extent> all;
   for (size_t id = 0; id < program.tensors.size(); ++id) all.push_back(plan.extent(static_cast<TensorId>(id)));
@@ -122,7 +126,8 @@ inline std::vector<Extent> extents(const StepProgram& program, const Plan& plan)
 
 struct CompileOptions {
   int threads = 1;
-  // Of several formulations of an op the one of this number, or the last; absent: the one that is fastest at set-up.
+  // For tests: of several ways to compute an op always the one of this number, or the last. Absent: the one that is
+  // fastest at set-up.
   std::optional<size_t> formulation = std::nullopt;
 };
 
@@ -152,7 +157,7 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual std::string name() const = 0;
-  // Versions and instruction sets, for the record: {"onednn": "3.2.0", "isa": "avx512_core"}.
+  // Versions and instruction sets, for the record: {"onednn": "3.2.0", "onednn_isa": "avx512_core"}.
   virtual std::vector<std::pair<std::string, std::string>> versions() const = 0;
   // The program must outlive the plan. Throws VendorError; what cannot run is returned.
   virtual std::variant<std::unique_ptr<Plan>, Unsupported> compile(const StepProgram& program,

@@ -7,7 +7,9 @@ namespace triphase {
 
 void GroupedPlan::add_group(Group group, std::function<void()> run) {
   const Op& op = program_.ops[static_cast<size_t>(group.ops.front())];
-  const Segment by_marks[] = {{-1, Phase::kForward}, {-1, op.phase}, {op.layer, op.phase}};
+  const Phase of_pass = is_backward(op.phase) ? Phase::kBackwardData : op.phase;
+  const std::array<Segment, kKindsOfMarks> by_marks = {
+      {{-1, Phase::kForward}, {-1, of_pass}, {-1, op.phase}, {op.layer, op.phase}}};
   for (size_t level = 0; level < markings_.size(); ++level) {
     Marking& marking = markings_[level];
     if (marking.segments.empty() || marking.segments.back() != by_marks[level]) {

@@ -53,7 +53,7 @@ class GroupedPlan : public Plan {
  private:
   std::vector<Group> groups_;
   std::vector<std::function<void()>> runs_;
-  std::array<Marking, 3> markings_;  // by Marks
+  std::array<Marking, kKindsOfMarks> markings_;  // by Marks
   Optimizer optimizer_;
   int64_t step_ = 0;
 };

@@ -51,11 +51,11 @@ void add_flags(CLI::App& app, Flags& flags) {
       ->check(CLI::IsMember(precision_names()))
       ->delimiter(',');
   app.add_option("--time_per_case", flags.time_per_case_s, "Seconds of stepping a calibration case")
-      ->check(CLI::Range(0.001, 1e6))
+      ->check(number_between(0.001, 1e6))
       ->capture_default_str();
   app.add_option("--time_per_group", flags.time_per_group_s,
                  "Seconds for each group of ceilings: arithmetic, latencies, each level of memory")
-      ->check(CLI::Range(0.001, 1e6))
+      ->check(number_between(0.001, 1e6))
       ->capture_default_str();
   app.add_option("--max_memory", flags.max_memory,
                  "Leave out levels of memory and cases that need more, such as 2GiB; by default nine tenths of what is "
@@ -143,7 +143,7 @@ void calibrate_on(std::vector<Case> cases, const Flags& flags, Backend& backend,
                                          [](std::string_view, const Samples*) { return stop_signal() == 0; });
     heed_signals();
     if (measured.samples.step_s.empty()) continue;  // for want of memory: fewer cases to fit
-    if (measured.switches_per_s.value_or(0) > kBusySwitchesPerS && i < count) {
+    if (measured.disturbed && i < count) {
       cases.push_back(cases[i]);  // once more, when the others have had their turn
       continue;
     }

@@ -3,16 +3,20 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <new>
 #include <optional>
+#include <sstream>
 #include <string>
 #include <vector>
 
 #include "bin/selection.h"
 #include "bin/signals.h"
 #include "core/error.h"
+#include "core/join.h"
+#include "optimizers/optimizers.h"
 
 namespace triphase {
 
@@ -37,6 +41,34 @@ inline std::string one_line(std::string text) {
     }
   }
   return line;
+}
+
+// Of 64 bits; CLI11 takes the nearest for one that does not fit.
+inline CLI::Validator whole_number() {
+  const std::string name = "a whole number from 0 to 18446744073709551615";
+  return CLI::Validator(
+      [name](std::string& given) {
+        uint64_t value = 0;
+        const char* end = given.data() + given.size();
+        const auto [stop, error] = std::from_chars(given.data(), end, value);
+        if (error != std::errc() || stop != end) return "expected " + name + ", found '" + given + "'";
+        given = std::to_string(value);  // CLI11 would read 010 as 8
+        return std::string();
+      },
+      name);
+}
+
+// CLI::Range lets NaN pass.
+inline CLI::Validator number_between(double least, double most) {
+  std::ostringstream range;
+  range << "a number from " << least << " to " << most;
+  return CLI::Validator(
+      [=, text = range.str()](const std::string& given) {
+        double value = 0;
+        const bool fits = CLI::detail::lexical_cast(given, value) && value >= least && value <= most;
+        return fits ? std::string() : "expected " + text + ", found '" + given + "'";
+      },
+      range.str());
 }
 
 // The flag --loss_scale, for f16: a power of two, which no gradient is rounded by.
@@ -69,9 +101,9 @@ inline void add_selection(CLI::App& app, Selection& what) {
                  "with commas; in place of a suite's own, f32 of --model if not given")
       ->delimiter(',');
   add_loss_scale(app, what.loss_scale);
-  app.add_option("--optimizer", what.optimizers,
-                 "sgd, momentum, nesterov, adagrad, rmsprop, adam, adamw; several with commas; in place of a suite's "
-                 "own, sgd of --model if not given")
+  app.add_option(
+         "--optimizer", what.optimizers,
+         join(optimizer_names()) + "; several with commas; in place of a suite's own, sgd of --model if not given")
       ->delimiter(',');
 }
 

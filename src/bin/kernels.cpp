@@ -19,14 +19,17 @@ Grouping grouping(const Case& item) {
   Grouping result{{}, item.cannot_run};
   if (result.cannot_run.empty()) {
     auto backend = make_backend(item.id.backend);
-    auto plan = std::get<std::unique_ptr<Backend>>(backend)->compile(*item.program, {item.id.threads});
-    if (const auto* compiled = std::get_if<std::unique_ptr<Plan>>(&plan)) {
-      for (const Group& group : (*compiled)->groups()) {
-        if (group.traffic_bytes > 0) result.groups.push_back(group);
+    try {
+      auto plan = std::get<std::unique_ptr<Backend>>(backend)->compile(*item.program, {item.id.threads});
+      if (const auto* compiled = std::get_if<std::unique_ptr<Plan>>(&plan)) {
+        for (const Group& group : (*compiled)->groups()) {
+          if (group.traffic_bytes > 0) result.groups.push_back(group);
+        }
+        return result;
       }
-      return result;
+      result.cannot_run = std::get<Unsupported>(plan).reason;
+    } catch (const VendorError&) {  // each op alone then says what fails
     }
-    result.cannot_run = std::get<Unsupported>(plan).reason;
   }
   for (int op = 0; op < static_cast<int>(item.program->ops.size()); ++op) {
     if (!std::holds_alternative<Reshape>(item.program->ops[static_cast<size_t>(op)].kind)) {

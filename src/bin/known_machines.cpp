@@ -115,7 +115,7 @@ std::string KnownMachines::remeasure(const std::string& backend, const Json& bec
     if (const auto* why = std::get_if<Unsupported>(&made)) return text + " not, " + why->reason;
     Backend& device = *std::get<std::unique_ptr<Backend>>(made);
     again = measure_ceilings(device, entry.known.threads, memory_bytes(device) / 2, {3, 0.05}, {});
-    if (device.on_host() && usage.switches_per_s() > kBusySwitchesPerS) {
+    if (device.on_host() && usage.disturbed()) {
       return text + " not kept, as the machine is busy";
     }
   } catch (const std::exception& error) {  // the row stands without

@@ -9,6 +9,7 @@
 
 #include "bin/signals.h"
 #include "core/error.h"
+#include "core/join.h"
 #include "model/files.h"
 #include "program/precision.h"
 
@@ -17,7 +18,7 @@ namespace {
 
 Precision precision_of(const std::string& dtype) {
   const std::optional<Precision> found = precision_named(dtype);
-  if (!found) throw InputError("dtype", "one of f32, tf32, bf16, f16", "'" + dtype + "'");
+  if (!found) throw InputError("dtype", "one of " + join(precision_names()), "'" + dtype + "'");
   return *found;
 }
 

@@ -26,7 +26,16 @@ constexpr std::string_view to_string(Phase phase) {
   return "?";
 }
 
+// The passes of a training step: phases that run one after the other, while the two of the backward interleave.
+enum class Pass { kForward, kBackward, kUpdate };
+inline constexpr std::array kAllPasses = {Pass::kForward, Pass::kBackward, Pass::kUpdate};
+
 // Backward is towards the data plus towards the weights.
 constexpr bool is_backward(Phase phase) { return phase == Phase::kBackwardData || phase == Phase::kBackwardWeights; }
+
+constexpr Pass pass_of(Phase phase) {
+  if (is_backward(phase)) return Pass::kBackward;
+  return phase == Phase::kForward ? Pass::kForward : Pass::kUpdate;
+}
 
 }  // namespace triphase

@@ -51,7 +51,7 @@ bool Attributes::boolean(const std::string& key, bool fallback) {
   return value->get<bool>();
 }
 
-double Attributes::share(const std::string& key, double fallback) {
+double Attributes::positive_fraction(const std::string& key, double fallback) {
   const json* value = find(key);
   if (!value) return fallback;
   if (!value->is_number() || !(value->get<double>() > 0 && value->get<double>() <= 1)) {

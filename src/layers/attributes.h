@@ -15,7 +15,7 @@
 
 namespace triphase {
 
-// "a string 'x'", "3", "an object": what a message says was found.
+// "an object", "a list of 3", else the value as JSON, cut short: what a message says was found.
 std::string describe(const nlohmann::json& value);
 
 class Attributes {
@@ -35,7 +35,7 @@ class Attributes {
   std::string text(const std::string& key, const std::string& fallback);
   bool boolean(const std::string& key, bool fallback);
   // Above 0 and at most 1.
-  double share(const std::string& key, double fallback);
+  double positive_fraction(const std::string& key, double fallback);
   int64_t integer(const std::string& key, int64_t minimum, int64_t maximum, std::optional<int64_t> fallback = {});
   // A number, or a pair [height, width].
   std::array<int64_t, 2> pair(const std::string& key, int64_t minimum, int64_t maximum,

@@ -9,8 +9,8 @@
 namespace triphase {
 
 Lower read_batch_norm2d(Attributes& attributes) {
-  const double epsilon = attributes.share("eps", 1e-5);
-  const double momentum = attributes.share("momentum", 0.1);
+  const double epsilon = attributes.positive_fraction("eps", 1e-5);
+  const double momentum = attributes.positive_fraction("momentum", 0.1);
   return [=](Builder& builder, std::span<const TensorId> inputs) -> Lowered {
     const TensorId x = inputs[0];
     const Shape& x_shape = builder.shape(x);

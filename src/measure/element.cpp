@@ -455,13 +455,13 @@ struct ElementEvaluator::Overloads {
         [&](const auto& optimizer) {
           const auto exact = [&](size_t operand, int64_t i) { return RunningError::exact(read(operand, i).value); };
           RunningError w = exact(0, index);
-          RunningError state[2];
-          RunningError scalars[3];
+          RunningError state[kMostStates];
+          RunningError scalars[kMostScalars];
           for (int s = 0; s < optimizer.kStates; ++s) state[s] = exact(static_cast<size_t>(3 + s), index);
           for (size_t s = 0; s < optimizer.scalars(1).size(); ++s) scalars[s] = exact(2, static_cast<int64_t>(s));
           optimizer.step(w, RunningError::exact(read(1, index).value / kind.loss_scale), state, scalars);
           const RunningError& result = output == 0 ? w : state[output - 1];
-          // The running error is a worst case already: one rounding of a magnitude that size.
+          // The running error, a worst case already, as one rounding of a magnitude that size.
           return Element{result.value(), result.error() / kUnitRoundoffF32, 0};
         },
         kind.optimizer);

@@ -8,6 +8,7 @@ namespace {
 
 // So that a tick of the clock is a thousandth of a sample.
 constexpr double kTicksPerSample = 1000;
+constexpr int64_t kMostRuns = 1 << 20;
 
 }  // namespace
 
@@ -25,7 +26,10 @@ KernelSource::KernelSource(const Kernel& kernel, Plan& plan, Cache cache, Clock 
     return;
   }
   const double enough_s = kTicksPerSample * plan.tick_s();
-  while (plan_.run_groups(groups_, runs_) < enough_s) runs_ *= 2;
+  while (plan_.run_groups(groups_, runs_) < enough_s) {
+    runs_ *= 2;
+    if (runs_ > kMostRuns) throw std::runtime_error("a million runs take no time that the clock can tell");
+  }
 }
 
 void KernelSource::run_step(Marks, std::vector<double>& stamps_s) {

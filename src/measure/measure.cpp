@@ -78,7 +78,7 @@ void take_samples(StepSource& source, const MeasureOptions& options, const Stage
   if (source.on_host()) {
     result.cpu_share = usage.cpu_share();
     result.switches_per_s = usage.switches_per_s();
-    result.disturbed = *result.switches_per_s > kBusySwitchesPerS && usage.switches() >= kFewestSwitches;
+    result.disturbed = usage.disturbed();
   }
   if (result.samples.step_s.empty()) {
     result.reason = "interrupted before a step was measured";

@@ -50,7 +50,8 @@ struct Measurement {
   Verification verification;
   double setup_s = 0;    // compile, allocate, fill and verify
   double cpu_share = 1;  // CPU time of the process / wall time while sampling; 1 where the time is a device's
-  // How often others took a processor away while sampling: a busy machine. Absent where a device computes.
+  // Involuntary context switches while sampling: how often others took a processor away. Absent where a device
+  // computes.
   std::optional<double> switches_per_s;
   bool disturbed = false;                 // so often that the times are not to be trusted
   Readings readings;                      // of the gauge while sampling
@@ -58,11 +59,6 @@ struct Measurement {
   std::vector<DeviceState> states;        // of the device while sampling; none of the host
   Samples samples;
 };
-
-// Switches a second from which on a machine counts as busy, and its times are not to be trusted; in a short time there
-// must be a few of them.
-constexpr double kBusySwitchesPerS = 100;
-constexpr int64_t kFewestSwitches = 5;
 
 // Told what is going on: "compile", "allocate", "verify", "sample" with the samples so far; false stops.
 using StageProgress = std::function<bool(std::string_view stage, const Samples* so_far)>;
@@ -94,8 +90,9 @@ std::vector<KernelMeasurement> measure(const Kernel& kernel, PreparedKernel& pre
 // A case that did not run, and why.
 Measurement skipped(std::string reason);
 
-// "needs 12.1 GiB of memory (parameters and data ..., of 8 GiB that may be used)" where the plan does not fit.
-std::optional<std::string> memory_shortage(const MemoryPlan& plan, int64_t max_memory_bytes);
+// "needs 12.1 GiB of memory, 8 GiB may be used", and of a plan what for: " (lasting 9 GiB, values and gradients 2 GiB,
+// scratch 1.1 GiB)". Absent where it fits.
 std::optional<std::string> memory_shortage(int64_t needed_bytes, int64_t max_memory_bytes);
+std::optional<std::string> memory_shortage(const MemoryPlan& plan, int64_t max_memory_bytes);
 
 }  // namespace triphase

@@ -10,16 +10,21 @@
 
 namespace triphase {
 
+inline constexpr double kBusySwitchesPerS = 100;
+
 // Since it was made; rates are 0 before any time has passed.
 class ProcessUsage {
  public:
   // CPU time / wall time.
   double cpu_share() const { return per_s(now().cpu_s - begin_.cpu_s); }
-  // How often others took a processor away, a second.
+  // Involuntary context switches: how often others took a processor away, a second.
   double switches_per_s() const { return per_s(static_cast<double>(switches())); }
   int64_t switches() const { return now().switches - begin_.switches; }
+  // Whether that was so often that times are not to be trusted; in a short time it must have been a few times.
+  bool disturbed() const { return switches_per_s() > kBusySwitchesPerS && switches() >= kFewestSwitches; }
 
  private:
+  static constexpr int64_t kFewestSwitches = 5;
   struct Account {
     double cpu_s = 0;
     int64_t switches = 0;  // involuntary

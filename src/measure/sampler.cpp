@@ -18,6 +18,9 @@ namespace {
 // with phase marks on one side, in turns before and after.
 constexpr std::array kPattern = {Marks::kPhases, Marks::kPhases, Marks::kNone, Marks::kLayers, Marks::kPhases,
                                  Marks::kPhases, Marks::kLayers, Marks::kNone, Marks::kPhases, Marks::kPhases};
+constexpr std::array kPatternWherePassesAreApart = {Marks::kPasses, Marks::kPasses, Marks::kNone,   Marks::kPhases,
+                                                    Marks::kLayers, Marks::kPasses, Marks::kPasses, Marks::kLayers,
+                                                    Marks::kPhases, Marks::kNone,   Marks::kPasses, Marks::kPasses};
 constexpr std::array kAlike = {Marks::kPhases};  // where marks tell nothing apart
 constexpr size_t kFirstLook = 12;                // fewer samples cannot show a change
 constexpr double kLookGrowth = 1.3;
@@ -37,11 +40,16 @@ void drop_first(std::vector<T>& values, size_t count) {
 class Sampler {
  public:
   Sampler(StepSource& source, const SampleOptions& options) : source_(source), options_(options) {
-    for (const Marks marks : {Marks::kNone, Marks::kPhases, Marks::kLayers}) {
+    for (const Marks marks : {Marks::kNone, Marks::kPasses, Marks::kPhases, Marks::kLayers}) {
       const std::span<const Segment> segments = source.segments(marks);
       segments_[index(marks)].assign(segments.begin(), segments.end());
     }
+    if (source.marks_cost_time()) {
+      main_ = Marks::kPasses;
+      pattern_ = kPatternWherePassesAreApart;
+    }
     if (std::ranges::all_of(segments_, [](const auto& segments) { return segments.size() == 1; })) {
+      main_ = Marks::kPhases;
       pattern_ = kAlike;
       return;
     }
@@ -67,8 +75,12 @@ class Sampler {
   std::string take_samples(const Progress& progress) {
     const auto interrupted = [&] { return progress && !progress(samples_); };
     // The first step of a kind may load or capture something.
-    for (const Marks marks : {Marks::kPhases, Marks::kNone, Marks::kLayers}) {
-      if (marks != Marks::kPhases && (!takes(marks) || spent_s() > kFirstRunsShare * options_.budget_s)) break;
+    run_step(main_);
+    ++samples_.warmup_steps;
+    if (interrupted()) return "interrupted";
+    for (const Marks marks : {Marks::kNone, Marks::kLayers, Marks::kPhases}) {
+      if (marks == main_ || !takes(marks)) continue;
+      if (spent_s() > kFirstRunsShare * options_.budget_s) break;
       run_step(marks);
       ++samples_.warmup_steps;
       if (interrupted()) return "interrupted";
@@ -77,7 +89,7 @@ class Sampler {
     bool was_precise = false;
     for (size_t i = 0;; i = (i + 1) % pattern_.size()) {
       if (spent_s() >= options_.budget_s) {
-        if (!lacks(Marks::kPhases) && !lacks(Marks::kLayers)) return "budget";
+        if (std::ranges::none_of(pattern_, [&](Marks marks) { return lacks(marks); })) return "budget";
         if (!lacks(pattern_[i])) continue;
       }
       record(pattern_[i], i < pattern_.size() / 2);
@@ -98,8 +110,9 @@ class Sampler {
   bool takes(Marks marks) const { return std::ranges::find(pattern_, marks) != pattern_.end(); }
 
   bool lacks(Marks marks) const {
-    if (marks == Marks::kPhases) return samples_.step_s.size() < options_.min_samples;
-    return marks == Marks::kLayers && takes(marks) && samples_.layered_step_s.size() < options_.min_layered_samples;
+    if (marks == main_) return samples_.step_s.size() < options_.min_samples;
+    if (marks == Marks::kPhases) return samples_.phase_s.front().size() < options_.min_layered_samples;
+    return marks == Marks::kLayers && samples_.layered_step_s.size() < options_.min_layered_samples;
   }
 
   // The whole step's time.
@@ -117,29 +130,35 @@ class Sampler {
   void record(Marks marks, bool neighbour_is_before) {
     const double step_s = run_step(marks);
     const size_t count = samples_.step_s.size();
-    switch (marks) {
-      case Marks::kNone:
-        samples_.unmarked_step_s.push_back(step_s);
-        samples_.unmarked_neighbour.push_back(neighbour_is_before ? count - 1 : count);
-        unmarked_after_.push_back(count);
-        break;
-      case Marks::kPhases:
-        samples_.step_s.push_back(step_s);
-        for (std::vector<double>& series : samples_.phase_s) series.push_back(0);
-        for (size_t i = 0; i + 1 < stamps_s_.size(); ++i) {
-          const Phase phase = segments_[index(marks)][i].phase;
-          samples_.phase_s[static_cast<size_t>(phase)].back() += stamps_s_[i + 1] - stamps_s_[i];
-        }
-        break;
-      case Marks::kLayers:
-        samples_.layered_step_s.push_back(step_s);
-        layered_after_.push_back(count);
-        for (Samples::Layer& item : samples_.layers) item.s.push_back(0);
-        for (size_t i = 0; i + 1 < stamps_s_.size(); ++i) {
-          samples_.layers[layer_slots_[i]].s.back() += stamps_s_[i + 1] - stamps_s_[i];
-        }
-        break;
+    const std::vector<Segment>& segments = segments_[index(marks)];
+    if (marks == main_) {
+      samples_.step_s.push_back(step_s);
+      add_intervals(samples_.pass_s, [&](size_t i) { return static_cast<size_t>(pass_of(segments[i].phase)); });
     }
+    if (marks == Marks::kNone) {
+      samples_.unmarked_step_s.push_back(step_s);
+      samples_.unmarked_neighbour.push_back(neighbour_is_before ? count - 1 : count);
+      unmarked_after_.push_back(count);
+    }
+    if (marks == Marks::kPhases) {
+      phased_after_.push_back(samples_.step_s.size());
+      add_intervals(samples_.phase_s, [&](size_t i) { return static_cast<size_t>(segments[i].phase); });
+    }
+    if (marks == Marks::kLayers) {
+      samples_.layered_step_s.push_back(step_s);
+      layered_after_.push_back(count);
+      for (Samples::Layer& item : samples_.layers) item.s.push_back(0);
+      for (size_t i = 0; i < segments.size(); ++i) samples_.layers[layer_slots_[i]].s.back() += interval_s(i);
+    }
+  }
+
+  double interval_s(size_t i) const { return stamps_s_[i + 1] - stamps_s_[i]; }
+
+  // Adds a sample to each series: the sum of the step's intervals whose series it is.
+  template <size_t kSeries, class SeriesOf>
+  void add_intervals(std::array<std::vector<double>, kSeries>& all, SeriesOf series_of) {
+    for (std::vector<double>& series : all) series.push_back(0);
+    for (size_t i = 0; i + 1 < stamps_s_.size(); ++i) all[series_of(i)].back() += interval_s(i);
   }
 
   // Smaller shifts than half the wanted precision do not count.
@@ -148,11 +167,11 @@ class Sampler {
   bool is_precise() const {
     const Steadiness found = steadiness();
     if (!found.steady) return false;
-    const auto narrow = [&](const std::vector<double>& series) {
-      return is_narrow(std::span(series).subspan(found.warmup), options_.relative_half_width);
+    const auto narrow = [&](std::span<const double> series) {
+      return is_narrow(series.subspan(found.warmup), options_.relative_half_width);
     };
-    const std::vector<double>& forward_s = samples_.phase_s[static_cast<size_t>(Phase::kForward)];
-    const std::vector<double> backward_s = phase_sum_s(samples_, is_backward);
+    const std::span<const double> forward_s = samples_.of(Pass::kForward);
+    const std::span<const double> backward_s = samples_.of(Pass::kBackward);
     const auto ratios = paired_ratios(backward_s, forward_s);
     return narrow(samples_.step_s) && narrow(forward_s) && narrow(backward_s) && (!ratios || narrow(*ratios));
   }
@@ -168,23 +187,26 @@ class Sampler {
     const size_t layered = count_before(layered_after_);
     const size_t unmarked = count_before(unmarked_after_);
     drop_first(samples_.step_s, warmup);
-    for (std::vector<double>& series : samples_.phase_s) drop_first(series, warmup);
+    for (std::vector<double>& series : samples_.pass_s) drop_first(series, warmup);
+    const size_t phased = count_before(phased_after_);
+    for (std::vector<double>& series : samples_.phase_s) drop_first(series, phased);
     for (Samples::Layer& item : samples_.layers) drop_first(item.s, layered);
     drop_first(samples_.layered_step_s, layered);
     drop_first(samples_.unmarked_step_s, unmarked);
     drop_first(samples_.unmarked_neighbour, unmarked);
     for (size_t& position : samples_.unmarked_neighbour) position -= warmup;
-    samples_.warmup_steps += warmup + layered + unmarked;
+    samples_.warmup_steps += warmup + layered + unmarked + (main_ == Marks::kPhases ? 0 : phased);
   }
 
   StepSource& source_;
   const SampleOptions options_;
   const double untimed_before_s_ = source_.untimed_s();
+  Marks main_ = Marks::kPhases;  // of the steps of step_s
   std::span<const Marks> pattern_ = kPattern;
-  std::array<std::vector<Segment>, 3> segments_;  // by Marks
-  std::vector<size_t> layer_slots_;               // for each segment with layer marks, its index in samples_.layers
-  std::vector<size_t> layered_after_;             // for each layered step, how many of step_s ran before it
-  std::vector<size_t> unmarked_after_;            // and for each unmarked one
+  std::array<std::vector<Segment>, kKindsOfMarks> segments_;  // by Marks
+  std::vector<size_t> layer_slots_;  // for each segment with layer marks, its index in samples_.layers
+  // For each step of the other kinds, how many of step_s ran before it.
+  std::vector<size_t> layered_after_, phased_after_, unmarked_after_;
   std::vector<double> stamps_s_;
   Samples samples_;
 };
@@ -195,12 +217,9 @@ Samples sample(StepSource& source, const SampleOptions& options, const Progress&
   return Sampler(source, options).run(progress);
 }
 
-std::vector<double> phase_sum_s(const Samples& samples, const std::function<bool(Phase)>& included) {
+std::vector<double> backward_and_update_s(const Samples& samples) {
   std::vector<double> sums(samples.step_s.size());
-  for (const Phase phase : kAllPhases) {
-    if (!included(phase)) continue;
-    std::ranges::transform(sums, samples.phase_s[static_cast<size_t>(phase)], sums.begin(), std::plus());
-  }
+  std::ranges::transform(samples.of(Pass::kBackward), samples.of(Pass::kUpdate), sums.begin(), std::plus());
   return sums;
 }
 
@@ -214,6 +233,13 @@ std::optional<double> marking_overhead(const Samples& samples) {
   }
   const auto ratios = paired_ratios(marked, unmarked);
   return ratios ? median(*ratios) : std::nullopt;
+}
+
+std::optional<double> layer_marking_overhead(const Samples& samples) {
+  const auto marked_s = median(samples.layered_step_s);
+  const auto unmarked_s = median(samples.unmarked_step_s);
+  if (!marked_s || !unmarked_s || !(*unmarked_s > 0)) return std::nullopt;
+  return *marked_s / *unmarked_s;
 }
 
 }  // namespace triphase

@@ -4,7 +4,9 @@
 // stamps, and what changes only from one process to the next.
 //
 // Steps with phase marks (most), layer marks and no marks alternate in a balanced pattern, so that drift reaches all
-// alike. Leading samples are dropped by a change-point rule on the step times. Sampling ends when the 95 % intervals of
+// alike. Where marks cost time, most are marked at passes instead, twice within a step, and give what is compared
+// between passes: the backward has many changes of phase, the forward none. Then steps with phase marks are some more.
+// Leading samples are dropped by a change-point rule on the step times. Sampling ends when the 95 % intervals of
 // the medians are narrow enough at two looks in a row, and it looks only when the sample count has grown by 1.3: every
 // look is a chance to stop on a fluke. All time is the source's own, so a simulated clock is measured exactly. Where a
 // step is a single interval whatever the marks, all steps are alike and are taken as steps with phase marks.
@@ -14,6 +16,7 @@
 #include <cstddef>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -25,15 +28,22 @@ struct SampleOptions {
   double budget_s = 5;                // of stepping, warm-up and what the source leaves untimed included
   double relative_half_width = 0.01;  // of the medians' 95 % intervals: step, forward, backward and backward / forward
   double minimum_s = 0.1;             // of stepping, before precision may end it: slower noise would go unseen
-  size_t min_samples = 3;             // steps with phase marks, even beyond the budget
-  size_t min_layered_samples = 1;     // steps with layer marks, likewise
-  size_t max_samples = 10000;         // steps with phase marks
+  size_t min_samples = 3;             // of step_s, even beyond the budget
+  size_t min_layered_samples = 1;     // steps with layer marks, likewise, and with phase marks if they are apart
+  size_t max_samples = 10000;         // of step_s
 };
 
 struct Samples {
-  // From steps with phase marks. Sample i of every series is from the same step; a phase that is absent has zeros.
+  // From steps with phase marks; with pass marks where marks cost time. Sample i of every series is from the same step;
+  // a pass that is absent has zeros.
   std::vector<double> step_s;
-  std::array<std::vector<double>, kAllPhases.size()> phase_s;  // by Phase: the sum of its intervals in each step
+  std::array<std::vector<double>, kAllPasses.size()> pass_s;  // by Pass: the sum of its intervals in each step
+
+  // From steps with phase marks: those of step_s, but where marks cost time.
+  std::array<std::vector<double>, kAllPhases.size()> phase_s;  // by Phase, likewise
+
+  std::span<const double> of(Pass pass) const { return pass_s[static_cast<size_t>(pass)]; }
+  std::span<const double> of(Phase phase) const { return phase_s[static_cast<size_t>(phase)]; }
 
   // From steps with layer marks, in the order of first appearance; sample i of every series is from the same step.
   struct Layer {
@@ -61,10 +71,12 @@ using Progress = std::function<bool(const Samples& so_far)>;
 // Passes on what the source throws.
 Samples sample(StepSource& source, const SampleOptions& options, const Progress& progress);
 
-// The sum of the phases that are `included` in each step of phase_s: is_backward gives backward.
-std::vector<double> phase_sum_s(const Samples& samples, const std::function<bool(Phase)>& included);
+// The backward and the update of each step of step_s.
+std::vector<double> backward_and_update_s(const Samples& samples);
 
-// Time of a step with phase marks / without marks: the median over neighbouring pairs. Absent without pairs.
+// Time of a step of step_s / of one without marks: the median over neighbouring pairs. Absent without pairs.
 std::optional<double> marking_overhead(const Samples& samples);
+// Time of a step with layer marks / of one without: the medians of all. Absent without either.
+std::optional<double> layer_marking_overhead(const Samples& samples);
 
 }  // namespace triphase

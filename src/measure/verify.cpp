@@ -102,7 +102,10 @@ class Checker {
     double descent = 0;  // per unit of learning rate
     for (const auto& [tensor, sums] : gradients_) {
       const auto count = static_cast<double>(element_count(program_.tensor(tensor).type.shape));
-      descent += (signed_step() ? sums.absolute : sums.square) / sums.elements * count;
+      // An optimizer that divides by the gradient's size moves by about the learning rate, ten times it at first for
+      // RMSProp; others by the gradient times it.
+      const bool divides = divides_by_gradient(program_.optimizer);
+      descent += (divides ? sums.absolute : sums.square) / sums.elements * count;
     }
     return descent > 0 ? fall / descent : 0;
   }
@@ -111,13 +114,6 @@ class Checker {
   struct GradientSums {
     double square = 0, absolute = 0, elements = 0;
   };
-
-  // Optimizers that divide by the gradient's size move each parameter by about the learning rate, ten times it at first
-  // for RMSProp.
-  bool signed_step() const {
-    return !std::holds_alternative<Sgd>(program_.optimizer) && !std::holds_alternative<Momentum>(program_.optimizer) &&
-           !std::holds_alternative<Nesterov>(program_.optimizer);
-  }
 
   void note_gradient(const Expectation& expected, double found) {
     const std::vector<int>& readers = program_.tensor(expected.tensor).readers;

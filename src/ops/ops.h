@@ -35,7 +35,8 @@ struct Window {
   bool operator==(const Window&) const = default;
 };
 
-// out = floor((in + 2 padding - dilation (kernel - 1) - 1) / stride) + 1 along dimension d; <= 0 where it does not fit.
+// out = floor((in + 2 padding - dilation (kernel - 1) - 1) / stride) + 1 along dimension d; 0 where it does not fit.
+// Throws SizeOverflow.
 int64_t window_output(const Window& window, int d, int64_t input);
 
 // y[m,n] = sum_k a[m,k] b[k,n].   (a, b) -> y.  a: [M, K], or [K, M] transposed; b: [K, N], or [N, K] transposed.

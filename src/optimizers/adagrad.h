@@ -14,6 +14,7 @@ namespace triphase {
 struct AdaGrad {
   static constexpr std::string_view kName = "adagrad";
   static constexpr int kStates = 1;  // s
+  static constexpr bool kDividesByGradient = true;
   double learning_rate = 0.01;
   double epsilon = 1e-10;
 

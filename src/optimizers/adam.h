@@ -15,6 +15,7 @@ namespace triphase {
 struct Adam {
   static constexpr std::string_view kName = "adam";
   static constexpr int kStates = 2;  // m, v
+  static constexpr bool kDividesByGradient = true;
   double learning_rate = 1e-3;
   double beta1 = 0.9;
   double beta2 = 0.999;

@@ -15,6 +15,7 @@ namespace triphase {
 struct AdamW {
   static constexpr std::string_view kName = "adamw";
   static constexpr int kStates = 2;  // m, v
+  static constexpr bool kDividesByGradient = true;
   double learning_rate = 1e-3;
   double weight_decay = 0.01;
 

@@ -13,6 +13,7 @@ namespace triphase {
 struct Momentum {
   static constexpr std::string_view kName = "momentum";
   static constexpr int kStates = 1;  // v
+  static constexpr bool kDividesByGradient = false;
   double learning_rate = 0.01;
   double momentum = 0.9;
 

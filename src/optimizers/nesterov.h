@@ -14,6 +14,7 @@ namespace triphase {
 struct Nesterov {
   static constexpr std::string_view kName = "nesterov";
   static constexpr int kStates = 1;  // v
+  static constexpr bool kDividesByGradient = false;
   double learning_rate = 0.01;
   double momentum = 0.9;
 

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "optimizers/optimizers.h"
 
+#include <optional>
 #include <utility>
 
 #include "core/error.h"
+#include "core/join.h"
 
 namespace triphase {
 namespace {
@@ -21,20 +23,27 @@ void for_each_optimizer(F f) {
 
 }  // namespace
 
+std::vector<std::string> optimizer_names() {
+  std::vector<std::string> names;
+  for_each_optimizer([&](auto each) { names.emplace_back(each.kName); });
+  return names;
+}
+
 Optimizer optimizer_named(std::string_view name) {
-  const Optimizer* found = nullptr;
-  Optimizer optimizer;
-  std::string names;
+  std::optional<Optimizer> found;
   for_each_optimizer([&](auto candidate) {
-    names += (names.empty() ? "" : ", ") + std::string(candidate.kName);
-    if (candidate.kName == name) found = &(optimizer = candidate);
+    if (candidate.kName == name) found = candidate;
   });
-  if (!found) throw InputError("optimizer", "one of " + names, "'" + std::string(name) + "'");
-  return optimizer;
+  if (!found) throw InputError("optimizer", "one of " + join(optimizer_names()), "'" + std::string(name) + "'");
+  return *found;
 }
 
 std::string_view name_of(const Optimizer& optimizer) {
   return std::visit([](const auto& o) { return o.kName; }, optimizer);
+}
+
+bool divides_by_gradient(const Optimizer& optimizer) {
+  return std::visit([](const auto& o) { return o.kDividesByGradient; }, optimizer);
 }
 
 int state_count(const Optimizer& optimizer) {
@@ -59,8 +68,10 @@ int64_t flop_per_parameter(const Optimizer& optimizer) {
   return std::visit(
       [](const auto& o) {
         Counted weight = 1.0;
-        Counted state[2] = {1.0, 1.0};
-        Counted scalars[3] = {1.0, 1.0, 1.0};
+        Counted state[kMostStates];
+        Counted scalars[kMostScalars];
+        std::ranges::fill(state, Counted(1.0));
+        std::ranges::fill(scalars, Counted(1.0));
         const int64_t before = Counted::count();
         o.step(weight, Counted(1.0), state, scalars);
         return Counted::count() - before;

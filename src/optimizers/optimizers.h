@@ -3,8 +3,11 @@
 // float64 reference and the counting scalar.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <type_traits>
 #include <variant>
 #include <vector>
@@ -22,9 +25,23 @@ namespace triphase {
 
 using Optimizer = std::variant<Sgd, Momentum, Nesterov, AdaGrad, RmsProp, Adam, AdamW>;
 
+// What any of them needs: state tensors a parameter, and scalars a step.
+inline constexpr size_t kMostStates = []<class... O>(std::variant<O...>*) {
+  return std::max({static_cast<size_t>(O::kStates)...});
+}(static_cast<Optimizer*>(nullptr));
+inline constexpr size_t kMostScalars = []<class... O>(std::variant<O...>*) {
+  return std::max({std::tuple_size_v<decltype(O().scalars(1))>...});
+}(static_cast<Optimizer*>(nullptr));
+
+// In the order of the list.
+std::vector<std::string> optimizer_names();
+
 // The optimizer of that name with its default settings. Throws InputError that lists the names.
 Optimizer optimizer_named(std::string_view name);
 std::string_view name_of(const Optimizer& optimizer);
+
+// Whether it divides by the gradient's size, so that a step moves each parameter by about the learning rate.
+bool divides_by_gradient(const Optimizer& optimizer);
 
 // State tensors a parameter has beside itself.
 int state_count(const Optimizer& optimizer);

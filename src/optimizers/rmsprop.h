@@ -14,6 +14,7 @@ namespace triphase {
 struct RmsProp {
   static constexpr std::string_view kName = "rmsprop";
   static constexpr int kStates = 1;  // s
+  static constexpr bool kDividesByGradient = true;
   double learning_rate = 0.01;
   double alpha = 0.99;
   double epsilon = 1e-8;

@@ -13,6 +13,7 @@ namespace triphase {
 struct Sgd {
   static constexpr std::string_view kName = "sgd";
   static constexpr int kStates = 0;
+  static constexpr bool kDividesByGradient = false;
   double learning_rate = 0.01;
 
   // What changes from step to step and is the same for every parameter; step counts from 1.

@@ -47,7 +47,7 @@ class Builder {
   TensorId parameter(const std::string& suffix, const Shape& shape, Init init);
   // A running statistic of this layer.
   TensorId statistic(const std::string& suffix, const Shape& shape, double initial);
-  // Replaces statistics: `kind` maps (inputs..., of) to their next versions; appended with the updates.
+  // Appends, with the updates, an op that maps `inputs` to the next versions of the statistics `replaced`, in order.
   void replace_statistics(const OpKind& kind, std::vector<TensorId> inputs, std::vector<TensorId> replaced);
 
   // Appends an op of the forward phase; `what` names its outputs beside the layer, the first may stay unnamed.

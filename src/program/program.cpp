@@ -30,7 +30,7 @@ TensorId storage_of(const StepProgram& program, TensorId id) {
   return id;
 }
 
-TensorId replaced_by(const StepProgram& program, TensorId id) {
+TensorId previous_version(const StepProgram& program, TensorId id) {
   const auto found = std::ranges::find(program.tensors, id, &Tensor::next);
   return found == program.tensors.end() ? kNoTensor : static_cast<TensorId>(found - program.tensors.begin());
 }

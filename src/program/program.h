@@ -88,8 +88,8 @@ Cost cost(const StepProgram& program, const Op& op);
 // The tensor whose elements these are under another shape: through every Reshape up to what was computed or given.
 TensorId storage_of(const StepProgram& program, TensorId id);
 
-// The tensor that the step replaces with this one, or kNoTensor.
-TensorId replaced_by(const StepProgram& program, TensorId id);
+// The tensor whose `next` is this one, which the step replaces with it; kNoTensor if there is none.
+TensorId previous_version(const StepProgram& program, TensorId id);
 
 // Logical memory. Parameters are counted with their copies, a gradient by its own type. Activations are the tensors
 // kept from the forward phase for a later one, each storage once.
@@ -106,7 +106,7 @@ struct Memory {
 Memory logical_memory(const StepProgram& program);
 int64_t parameter_count(const StepProgram& program);
 
-// Checks the rules: written once, written before read, one phase order, no shape that does not fit. Throws
+// Checks the rules: written once, written before read, updates last, no shape that does not fit. Throws
 // std::logic_error; what a lowering produced must always pass.
 void validate(const StepProgram& program);
 

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "measure/process_usage.h"
 #include "model/files.h"
 #include "report/environment.h"
 #include "report/format.h"

@@ -13,12 +13,12 @@ namespace triphase {
 std::string si(double value);
 // Seconds with a unit of time: "12.3 µs".
 std::string duration(double seconds);
-// Digits after the point.
+// So many digits after the point: fixed(1.234, 2) is "1.23".
 std::string fixed(double value, int digits);
 // A share as "12.5 %".
 std::string percent(double share);
 
-// A table in columns: the first left-aligned, the others right. `rules` are rows before which a line is drawn.
+// A table in columns: the first left-aligned, the others right. rule() draws a line before the next row.
 class Table {
  public:
   explicit Table(std::vector<std::string> header) : rows_{std::move(header)} {}

@@ -67,7 +67,7 @@ void write_status(Json& row, const Measurement& measured) {
   row["error_message"] = std::string(to_string(measured.status)) + ": " + measured.reason;
 }
 
-void write_times(Json& row, const Measurement& measured, const std::vector<double>& series_s, size_t kept) {
+void write_times(Json& row, const Measurement& measured, std::span<const double> series_s, size_t kept) {
   constexpr double kNanoseconds = 1e9;
   const auto summary = summarise(series_s, kept);
   if (!summary) return;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,7 @@ void write_cost(nlohmann::ordered_json& row, const Cost& cost);
 void write_status(nlohmann::ordered_json& row, const Measurement& measured);
 
 // The statistics of one series of the measurement, and at most `kept` of its samples; nothing where it is empty.
-void write_times(nlohmann::ordered_json& row, const Measurement& measured, const std::vector<double>& series_s,
+void write_times(nlohmann::ordered_json& row, const Measurement& measured, std::span<const double> series_s,
                  size_t kept);
 
 // How the run went: what was verified, what else the machine did, and when sampling began and ended.

@@ -45,15 +45,20 @@ class RowWriter {
   }
 
   std::vector<Json> write() {
-    for (const auto& [phase, cost] : totals_.phases) write_phase(std::string(to_string(phase)), cost, {phase});
+    const Samples& samples = measured_.samples;
+    for (const auto& [phase, cost] : totals_.phases) {
+      const bool whole_pass = !is_backward(phase);
+      write_phase(std::string(to_string(phase)), cost, {phase},
+                  whole_pass ? samples.of(pass_of(phase)) : samples.of(phase));
+    }
     Cost backward;
     Cost step;
     for (const auto& [phase, cost] : totals_.phases) {
       step += cost;
       if (is_backward(phase)) backward += cost;
     }
-    write_phase("backward", backward, {Phase::kBackwardData, Phase::kBackwardWeights});
-    write_phase("step", step, {kAllPhases.begin(), kAllPhases.end()});
+    write_phase("backward", backward, {Phase::kBackwardData, Phase::kBackwardWeights}, samples.of(Pass::kBackward));
+    write_phase("step", step, {kAllPhases.begin(), kAllPhases.end()}, samples.step_s);
     write_ratios(rows_.back());
     for (size_t layer = 0; layer < program_.layers.size(); ++layer) {
       for (const auto& [phase, cost] : totals_.layers[layer]) write_layer(static_cast<int>(layer), phase, cost);
@@ -111,7 +116,8 @@ class RowWriter {
     if (s >= kShortestS && excess > kLeast) row["above_ceiling"] = excess;
   }
 
-  void write_phase(const std::string& name, const Cost& cost, const std::set<Phase>& phases) {
+  void write_phase(const std::string& name, const Cost& cost, const std::set<Phase>& phases,
+                   std::span<const double> series_s) {
     Json& row = begin_row("", name, cost);
     if (!measured_.groups.empty()) {
       int64_t planned_bytes = 0;
@@ -121,10 +127,8 @@ class RowWriter {
     }
     write_expectation(row, [&](const Demand& demand) { return phases.contains(demand.phase); });
     if (!ran(measured_)) return;
-    write_times(row, measured_,
-                name == "step" ? measured_.samples.step_s
-                               : phase_sum_s(measured_.samples, [&](Phase p) { return phases.contains(p); }),
-                kPhaseSamplesKept);
+    write_times(row, measured_, series_s, kPhaseSamplesKept);
+    if (series_s.empty()) write_status(row, skipped("no step with phase marks fitted in the time"));
   }
 
   void write_layer(int layer, Phase phase, const Cost& cost) {
@@ -150,12 +154,7 @@ class RowWriter {
       if (series.layer == layer && series.phase == phase) write_times(row, measured_, series.s, kLayerSamplesKept);
     }
     write_excess(row);
-    if (!row.contains("median_s")) {
-      row["status"] = to_string(Status::kSkipped);
-      row["reason"] = "no step with layer marks fitted in the time";
-      row["error_occurred"] = true;
-      row["error_message"] = "skipped: no step with layer marks fitted in the time";
-    }
+    if (!row.contains("median_s")) write_status(row, skipped("no step with layer marks fitted in the time"));
   }
 
   void write_ratios(Json& row) {
@@ -180,17 +179,16 @@ class RowWriter {
                            {"total", memory.total}};
     if (!measured_.groups.empty()) row["memory_planned_bytes"] = measured_.memory.peak_bytes();
     if (!ran(measured_)) return;
-    const std::vector<double> forward = phase_sum_s(measured_.samples, [](Phase p) { return p == Phase::kForward; });
-    const std::vector<double> backward = phase_sum_s(measured_.samples, is_backward);
-    const std::vector<double> with_update =
-        phase_sum_s(measured_.samples, [](Phase p) { return p != Phase::kForward; });
-    write_time_ratio(row, "ratio_time", ratio_summary(backward, forward));
-    write_time_ratio(row, "ratio_time_with_update", ratio_summary(with_update, forward));
+    const Samples& samples = measured_.samples;
+    const std::span<const double> forward_s = samples.of(Pass::kForward);
+    write_time_ratio(row, "ratio_time", ratio_summary(samples.of(Pass::kBackward), forward_s));
+    write_time_ratio(row, "ratio_time_with_update", ratio_summary(backward_and_update_s(samples), forward_s));
     if (expected_.peak_flop_per_s > 0 && row.contains("median_s")) {
       row["mfu"] = row["flop"].get<double>() / row["median_s"].get<double>() / expected_.peak_flop_per_s;
     }
     write_run(row, measured_);
-    if (const auto overhead = marking_overhead(measured_.samples)) row["marking_overhead"] = *overhead;
+    if (const auto overhead = marking_overhead(samples)) row["marking_overhead"] = *overhead;
+    if (const auto overhead = layer_marking_overhead(samples)) row["layer_marking_overhead"] = *overhead;
     if (measured_.launch_overhead) row["launch_overhead"] = *measured_.launch_overhead;
     if (!measured_.readings.empty() && !measured_.disturbed) {
       row["machine_speed"] = {{"arithmetic", expected_.speed.arithmetic},

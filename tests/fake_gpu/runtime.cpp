@@ -694,6 +694,16 @@ cudaError_t cudaLaunchKernel(const void* kernel, dim3 grid, dim3 block, void** a
   return fake_gpu::launch(kernel, grid, block, arguments, shared_bytes, stream);
 }
 
+// By this, too, without flags.
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void* function, int, size_t,
+                                                                   unsigned) {
+  constexpr int kFit = 5;
+  return call("cudaOccupancyMaxActiveBlocksPerMultiprocessor", [&](auto& gpu) {
+    *blocks = kFit;
+    return gpu.kernels.contains(function) ? cudaSuccess : cudaErrorInvalidDeviceFunction;
+  });
+}
+
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* function) {
   return call("cudaFuncGetAttributes", [&](auto& gpu) {
     *attributes = {};

@@ -31,6 +31,8 @@ struct FakeSource : StepSource {
   double now_s = 1000;
 
   static inline const std::vector<Segment> kWhole = {{}};
+  static inline const std::vector<Segment> kByPass = {
+      {-1, Phase::kForward}, {-1, Phase::kBackwardData}, {-1, Phase::kUpdate}};
   static inline const std::vector<Segment> kByPhase = {{-1, Phase::kForward},      {-1, Phase::kBackwardWeights},
                                                        {-1, Phase::kBackwardData}, {-1, Phase::kBackwardWeights},
                                                        {-1, Phase::kBackwardData}, {-1, Phase::kUpdate}};
@@ -39,6 +41,7 @@ struct FakeSource : StepSource {
       {0, Phase::kBackwardWeights}, {0, Phase::kBackwardData}, {0, Phase::kUpdate},          {1, Phase::kUpdate}};
 
   std::span<const Segment> segments(Marks marks) const override {
+    if (marks == Marks::kPasses) return kByPass;
     return marks == Marks::kNone ? kWhole : marks == Marks::kPhases ? kByPhase : kByLayer;
   }
 
@@ -77,10 +80,6 @@ bool contains(const std::optional<Interval>& interval, double value) {
   return interval && interval->low <= value && value <= interval->high;
 }
 
-std::vector<double> forward_s(const Samples& samples) {
-  return phase_sum_s(samples, [](Phase phase) { return phase == Phase::kForward; });
-}
-
 TEST(Sampler, Intervals_that_interleave_are_summed_and_pairing_is_exact) {
   FakeSource source;
   const Samples samples = sample(source, {}, {});
@@ -115,8 +114,8 @@ TEST(Sampler, Stops_when_the_intervals_are_narrow_and_says_what_it_did) {
   EXPECT_EQ(samples.steady, true);
   EXPECT_GE(samples.measured_s, 0.1);
   EXPECT_NEAR(samples.measured_s, source.now_s - start_s, 1e-9);
-  const auto backward_s = phase_sum_s(samples, is_backward);
-  for (const auto& series : {samples.step_s, forward_s(samples), backward_s}) {
+  for (const auto& series :
+       {std::span<const double>(samples.step_s), samples.of(Pass::kForward), samples.of(Pass::kBackward)}) {
     const auto interval = median_interval(series);
     EXPECT_LE(interval->high - interval->low, 2 * 0.005 * *median(series));
   }
@@ -145,8 +144,8 @@ TEST(Sampler, Reads_known_medians_back_in_about_95_percent_of_runs) {
     const double rank = normal_quantile(0.5 / 0.95);
     const double step_noise = 0.02 * std::sqrt(1 + 3.25 / (3.5 * 3.5));
     step += contains(median_interval(samples.step_s), 3.5e-3 * (1 + step_noise * rank));
-    forward += contains(median_interval(forward_s(samples)), 1e-3 * (1 + 0.02 * std::sqrt(2) * rank));
-    ratio += contains(ratio_summary(phase_sum_s(samples, is_backward), forward_s(samples))->ci95, 2);
+    forward += contains(median_interval(samples.of(Pass::kForward)), 1e-3 * (1 + 0.02 * std::sqrt(2) * rank));
+    ratio += contains(ratio_summary(samples.of(Pass::kBackward), samples.of(Pass::kForward))->ci95, 2);
   }
   EXPECT_GE(step, 0.90 * kRuns);
   EXPECT_GE(forward, 0.92 * kRuns);
@@ -185,15 +184,81 @@ TEST(Sampler, Most_steps_have_phase_marks_and_drift_reaches_all_kinds_alike) {
   // Three first runs, then whole periods of 10 steps.
   const Samples samples = sample(source, {.budget_s = 1e9, .max_samples = 60}, {});
   EXPECT_EQ(samples.stop_reason, "max_samples");
-  std::array<double, 3> positions{};
-  std::array<int, 3> counts{};
+  std::array<double, kKindsOfMarks> positions{};
+  std::array<int, kKindsOfMarks> counts{};
   for (size_t i = 3; i < source.history.size(); ++i) {
     positions[static_cast<size_t>(source.history[i])] += static_cast<double>(i);
     ++counts[static_cast<size_t>(source.history[i])];
   }
-  EXPECT_EQ(counts, (std::array{20, 60, 20}));
-  EXPECT_EQ(positions[0] / 20, positions[1] / 60);
-  EXPECT_EQ(positions[2] / 20, positions[1] / 60);
+  EXPECT_EQ(counts, (std::array{20, 0, 60, 20}));  // by Marks
+  EXPECT_EQ(positions[0] / 20, positions[2] / 60);
+  EXPECT_EQ(positions[3] / 20, positions[2] / 60);
+}
+
+// Every interval ends with a mark that takes a tenth of the forward's time.
+struct SourceWithCostlyMarks : FakeSource {
+  bool marks_cost_time() const override { return true; }
+  void run_step(Marks marks, std::vector<double>& stamps_s) override {
+    const int step = static_cast<int>(history.size());
+    FakeSource::run_step(marks, stamps_s);
+    stamps_s.assign(1, now_s);
+    for (const Segment& segment : segments(marks)) {
+      for (const Phase phase : kAllPhases) {
+        const bool whole =
+            marks == Marks::kNone || (marks == Marks::kPasses && pass_of(phase) == pass_of(segment.phase));
+        if (whole || phase == segment.phase) now_s += phase_time_s(step, phase) * (whole ? 1 : share(marks, phase));
+      }
+      if (segments(marks).size() > 1) now_s += 0.1 * unit_s;
+      stamps_s.push_back(now_s);
+    }
+  }
+  // Of a phase's time, that of one of its segments.
+  double share(Marks marks, Phase phase) const {
+    const auto of_phase = [&](const Segment& segment) { return segment.phase == phase; };
+    return 1.0 / static_cast<double>(std::ranges::count_if(segments(marks), of_phase));
+  }
+};
+
+TEST(Sampler, Where_marks_cost_time_passes_are_compared_by_steps_with_a_mark_each) {
+  SourceWithCostlyMarks source;
+  source.noise = 0;
+  const Samples samples = sample(source, {.budget_s = 1e9, .max_samples = 60}, {});
+  EXPECT_NEAR(ratio_summary(samples.of(Pass::kBackward), samples.of(Pass::kForward))->median, 2.1 / 1.1, 1e-9);
+  EXPECT_NEAR(*median(samples.of(Pass::kUpdate)), 0.6 * source.unit_s, 1e-12);
+  EXPECT_NEAR(*median(samples.step_s), 3.8 * source.unit_s, 1e-12);
+  EXPECT_NEAR(*median(backward_and_update_s(samples)), 2.7 * source.unit_s, 1e-12);
+  // Marked at every change of phase, the backward is cut into four pieces, and into as many by layers.
+  EXPECT_NEAR(*median(samples.of(Phase::kBackwardData)), 1.2 * source.unit_s, 1e-12);
+  EXPECT_NEAR(*median(samples.of(Phase::kBackwardWeights)), 1.2 * source.unit_s, 1e-12);
+  EXPECT_NEAR(*marking_overhead(samples), 3.8 / 3.5, 1e-9);
+  EXPECT_NEAR(*layer_marking_overhead(samples), 4.3 / 3.5, 1e-9);
+}
+
+TEST(Sampler, Where_marks_cost_time_drift_reaches_all_kinds_of_steps_alike) {
+  SourceWithCostlyMarks source;
+  const Samples samples = sample(source, {.budget_s = 1e9, .max_samples = 60}, {});
+  EXPECT_EQ(samples.stop_reason, "max_samples");
+  std::array<double, kKindsOfMarks> positions{};
+  std::array<int, kKindsOfMarks> counts{};
+  for (size_t i = 4; i < source.history.size(); ++i) {  // four first runs
+    positions[static_cast<size_t>(source.history[i])] += static_cast<double>(i);
+    ++counts[static_cast<size_t>(source.history[i])];
+  }
+  EXPECT_EQ(counts, (std::array{20, 60, 20, 20}));
+  for (const size_t other : {0u, 2u, 3u}) EXPECT_EQ(positions[other] / 20, positions[1] / 60);
+  EXPECT_EQ(samples.warmup_steps + samples.step_s.size() + samples.of(Phase::kForward).size() +
+                samples.layered_step_s.size() + samples.unmarked_step_s.size(),
+            source.history.size());
+}
+
+TEST(Sampler, Where_marks_cost_time_each_kind_has_the_samples_that_were_asked_for) {
+  SourceWithCostlyMarks source;
+  source.unit_s = 5 / 3.5;
+  const Samples samples = sample(source, {.budget_s = 10, .min_samples = 7, .min_layered_samples = 6}, {});
+  EXPECT_EQ(samples.stop_reason, "budget");
+  EXPECT_THAT(samples.step_s, SizeIs(7));
+  EXPECT_THAT(samples.layered_step_s, SizeIs(6));
+  EXPECT_THAT(samples.phase_s, Each(SizeIs(6)));
 }
 
 TEST(Sampler, Marking_overhead_is_read_back_under_drift) {

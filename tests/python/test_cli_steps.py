@@ -75,8 +75,9 @@ BAD_FLAGS: dict[str, tuple[list[object], list[str]]] = REFUSED_FLAGS | {
     "memory_long": (["--model=OneNet", "--max_memory=" + "9" * 100_000], ["--max_memory"]),
     "time_0": (["--model=OneNet", "--time_per_case=0"], ["--time_per_case"]),
     "time_nan": (["--model=OneNet", "--time_per_case=nan"], ["--time_per_case"]),
-    "precision_nan": (["--model=OneNet", "--precision=nan"], ["--precision: expected a number"]),
-    "precision": (["--model=OneNet", "--precision=2"], ["--precision"]),
+    "interval_nan": (["--model=OneNet", "--interval=nan"], ["--interval: expected a number"]),
+    "interval": (["--model=OneNet", "--interval=2"], ["--interval"]),
+    "interval_by_its_old_name": (["--model=OneNet", "--precision=bf16"], ["--interval"]),
     "filter_range": (["--model=OneNet", "--benchmark_filter=[z-a]"], ["--benchmark_filter"]),
     "filter_long": (["--model=OneNet", "--benchmark_filter=" + "(" * 60_000], ["at most 1000"]),
     "filter_of_nothing": (
@@ -673,7 +674,7 @@ def interrupted(
         "--batch=" + ",".join(map(str, BATCHES)),
         f"--backend={backend}",
         "--time_per_case=0.4",
-        "--precision=0.0001",
+        "--interval=0.0001",
     ]
     process = start("triphase_steps", *flags, f"--benchmark_out={out}")
     end = time.monotonic() + 60
@@ -744,7 +745,7 @@ def test_an_unfinished_run_is_not_overwritten_without_resume(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-@pytest.mark.parametrize("flag", ["--seed=2", "--threads=7", "--verify=off", "--precision=0.5"])
+@pytest.mark.parametrize("flag", ["--seed=2", "--threads=7", "--verify=off", "--interval=0.5"])
 def test_a_journal_of_other_flags_is_refused(
     interrupted: Interrupted, tmp_path: Path, flag: str
 ) -> None:

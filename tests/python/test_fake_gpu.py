@@ -16,6 +16,7 @@ import pytest
 
 import binaries
 from binaries import Json, results, write_model
+from triphase.records import load
 
 FAKE = binaries.FOLDER.parent / "fake_gpu"
 MS = 1e-3
@@ -85,6 +86,7 @@ def test_every_precision_is_measured_and_verified(tmp_path: Path, network: Path)
         assert row["throttled_share"] == 1
         assert row["throttled_by"] == ["hardware thermal slowdown", "power cap"]
     assert "busy" not in process.stdout
+    assert load(tmp_path / "steps.json").machine == "host in a GPU's place"
 
 
 def test_times_are_the_devices(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ Measurement measured(const StepProgram& program) {
   m.verification.ops_checked = 17;
   m.verification.elements_checked = 100;
   m.verification.max_error_over_bound = 0.5;
-  m.memory = {.persistent_bytes = 1000, .transient_bytes = 200, .scratch_bytes = 30, .setup_bytes = 4};
+  m.memory = {.persistent_bytes = 1000, .transient_bytes = 200, .scratch_bytes = 34};
   std::map<std::pair<int, Phase>, Group> groups;
   for (size_t i = 0; i < program.ops.size(); ++i) {
     const Op& op = program.ops[i];
@@ -58,7 +58,11 @@ Measurement measured(const StepProgram& program) {
     for (const Phase phase : kAllPhases) {
       m.samples.phase_s[static_cast<size_t>(phase)].push_back(0.001 * weights[static_cast<size_t>(phase)] * i);
     }
+    for (const auto& [pass, weight] : {std::pair(Pass::kForward, 1), {Pass::kBackward, 5}, {Pass::kUpdate, 1}}) {
+      m.samples.pass_s[static_cast<size_t>(pass)].push_back(0.001 * weight * i);
+    }
   }
+  m.samples.layered_step_s = {0.0078};
   m.samples.unmarked_step_s = {0.0065, 0.013};
   m.samples.unmarked_neighbour = {0, 1};
   m.samples.warmup_steps = 3;
@@ -254,6 +258,7 @@ TEST(Rows, the_step_row_carries_the_ratios_and_how_it_was_measured) {
   EXPECT_EQ(step["verified_elements"], 100);
   EXPECT_EQ(step["max_error_over_bound"], 0.5);
   EXPECT_NEAR(step["marking_overhead"], 14.0 / 13.0, 1e-12);
+  EXPECT_NEAR(step["layer_marking_overhead"], 0.0078 / ((0.0065 + 0.013) / 2), 1e-12);
   EXPECT_EQ(step["warmup_steps"], 3);
   EXPECT_EQ(step["steady"], true);
   EXPECT_EQ(step["stop_reason"], "interval");
@@ -294,7 +299,7 @@ TEST(Rows, fewer_than_six_samples_have_no_interval) {
   const StepProgram p = program();
   Measurement m = measured(p);
   m.samples.step_s.resize(5);
-  for (auto& series : m.samples.phase_s) series.resize(5);
+  for (auto& series : m.samples.pass_s) series.resize(5);
   const auto all = rows(case_id(), {}, p, m);
   for (const char* key : {"ci95_low_s", "ci95_high_s", "ratio_time_ci95_low"}) {
     EXPECT_FALSE(row(all, "step").contains(key)) << key;
@@ -305,8 +310,7 @@ TEST(Rows, fewer_than_six_samples_have_no_interval) {
 TEST(Rows, many_samples_are_thinned_alike_and_their_number_told) {
   const StepProgram p = program();
   Measurement m = measured(p);
-  for (auto* series : {&m.samples.step_s, &m.samples.phase_s[0], &m.samples.phase_s[1], &m.samples.phase_s[2],
-                       &m.samples.phase_s[3]}) {
+  for (auto* series : {&m.samples.step_s, &m.samples.pass_s[0], &m.samples.pass_s[1], &m.samples.pass_s[2]}) {
     series->clear();
     for (int i = 0; i < 5000; ++i) series->push_back(1 + i);
   }
@@ -314,6 +318,17 @@ TEST(Rows, many_samples_are_thinned_alike_and_their_number_told) {
   EXPECT_EQ(row(all, "step")["sample_count"], 5000);
   EXPECT_LE(row(all, "step")["samples_s"].size(), 200u);
   EXPECT_EQ(row(all, "step")["samples_s"], row(all, "forward")["samples_s"]) << "pairs stay pairs";
+}
+
+TEST(Rows, a_phase_that_was_never_marked_is_skipped_and_passes_are_not) {
+  const StepProgram p = program();
+  Measurement m = measured(p);
+  for (auto& series : m.samples.phase_s) series.clear();
+  const auto all = rows(case_id(), {}, p, m);
+  expect_contract(all);
+  EXPECT_EQ(row(all, "backward_data")["status"], "skipped");
+  EXPECT_THAT(row(all, "backward_data")["reason"].get<std::string>(), HasSubstr("no step with phase marks"));
+  for (const char* pass : {"forward", "backward", "update", "step"}) EXPECT_EQ(row(all, pass)["status"], "ok") << pass;
 }
 
 TEST(Rows, a_layer_that_was_never_marked_is_skipped_and_says_why) {

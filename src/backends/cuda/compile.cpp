@@ -18,6 +18,11 @@ constexpr int64_t kManyThreads = 1 << 15;
 // As many as one kernel takes.
 constexpr size_t kMostUpdates = kernels::Update<Sgd, float>::kMostParts;
 
+// Whether blocks of two by two inputs share their windows, two along each dimension at most.
+bool in_blocks(const Window& window) {
+  return window.stride == std::array<int64_t, 2>{2, 2} && window.kernel[0] <= 4 && window.kernel[1] <= 4;
+}
+
 std::string own(const OpKind& kind) { return "kernel:" + std::string(name_of(kind)); }
 
 }  // namespace
@@ -93,10 +98,14 @@ void CudaPlan::compile(int op) {
 }
 
 template <class F>
-void CudaPlan::end_elementwise(int op, TensorId over, F make, int64_t width) {
+void CudaPlan::end_elementwise(int op, TensorId over, F make) {
+  end_elementwise(op, over, count(over), std::move(make));
+}
+
+template <class F>
+void CudaPlan::end_elementwise(int op, TensorId over, int64_t elements, F make) {
   for (const TensorId id : op_at(op).inputs) touch(id);
   for (const TensorId id : op_at(op).outputs) touch(id);
-  const int64_t elements = count(over) / width;
   end(own(op_at(op).kind), [this, make = std::move(make), elements, dtype = dtype(over)] {
     with_float_type(dtype, [&]<class T>() { device_->launch(make.template operator()<T>(), elements); });
   });
@@ -240,8 +249,8 @@ void CudaPlan::compile_convolution(int op, const Conv2d& conv) {
   for (const TensorId id : {x, w, group.y}) touch(id);
   if (group.bias != kNoTensor) touch(group.bias);
   end_call<Convolution, ConvolutionOperands>(
-      {Convolution::Direction::kForward, conv, shape(x), shape(w), shape(group.y), program_.precision, channels_last_,
-       group.epilogue()},
+      {Convolution::Direction::kForward, conv, shape(x), shape(w), shape(group.y), program_.precision,
+       lies_channels_last(x), group.epilogue()},
       [this, x, w, y = group.y, bias = group.bias] {
         return ConvolutionOperands{bytes(x), bytes(w), bytes(y), bias == kNoTensor ? nullptr : bytes(bias)};
       },
@@ -254,7 +263,7 @@ void CudaPlan::compile_convolution(int op, Convolution::Direction direction, con
   put(op_at(op).outputs[0]);
   for (const TensorId id : {x, w, y}) touch(id);
   end_call<Convolution, ConvolutionOperands>(
-      {direction, conv, shape(x), shape(w), shape(y), program_.precision, channels_last_}, [=, this] {
+      {direction, conv, shape(x), shape(w), shape(y), program_.precision, lies_channels_last(x)}, [=, this] {
         return ConvolutionOperands{bytes(x), bytes(w), bytes(y)};
       });
 }
@@ -305,23 +314,21 @@ void CudaPlan::compile_reshape(int op) {
 
 // Channels side by side are pooled in packs, if they fill them.
 template <class F>
-void CudaPlan::end_pool(int op, const Window& window, TensorId x, TensorId y, F make) {
-  const bool packed = channels_last_ && channels(x) % kernels::kPooledTogether == 0;
+void CudaPlan::end_pool(int op, const Window& window, TensorId x, TensorId y, F make, ElementsOfPool elements) {
+  const bool packed = lies_channels_last(x) && channels(x) % kernels::kPooledTogether == 0;
   const int64_t width = packed ? kernels::kPooledTogether : 1;
   const kernels::Pooling pool = {{shape(x)[2], shape(x)[3]},
                                  {shape(y)[2], shape(y)[3]},
                                  {window.kernel[0], window.kernel[1]},
                                  {window.stride[0], window.stride[1]},
                                  {window.padding[0], window.padding[1]},
-                                 channels_last_ ? channels(x) / width : 1,
-                                 shape(x)[0] * (channels_last_ ? 1 : channels(x))};
-  end_elementwise(
-      op, op_at(op).outputs[0],
-      [=]<class T>() -> ElementKernel {
-        if (packed) return make.template operator()<T, kernels::kPooledTogether>(pool);
-        return make.template operator()<T, 1>(pool);
-      },
-      width);
+                                 lies_channels_last(x) ? channels(x) / width : 1,
+                                 shape(x)[0] * (lies_channels_last(x) ? 1 : channels(x))};
+  const TensorId result = op_at(op).outputs[0];
+  end_elementwise(op, result, elements ? elements(pool) : count(result) / width, [=]<class T>() -> ElementKernel {
+    if (packed) return make.template operator()<T, kernels::kPooledTogether>(pool);
+    return make.template operator()<T, 1>(pool);
+  });
 }
 
 void CudaPlan::compile_max_pool(int op, const Window& window) {
@@ -346,6 +353,18 @@ void CudaPlan::compile_max_pool_backward(int op, const MaxPool2dBackward& kind) 
   const TensorId dx = op_at(op).outputs[0];
   begin({op});
   put(dx);
+  if (in_blocks(kind.window)) {  // few taps: kept in eight bits
+    return end_pool(
+        op, kind.window, dx, dy,
+        [=, this]<class T, int kWidth>(const kernels::Pooling& pool) -> ElementKernel {
+          const auto along = [&](int d) { return kernels::blocks_along(pool, d); };
+          return kernels::MaxPoolBackwardInBlocks<T, uint8_t, kWidth>{
+              pool, {along(0), along(1)}, packs<T, kWidth>(dy), packs<uint8_t, kWidth>(tap), packs<T, kWidth>(dx)};
+        },
+        [](const kernels::Pooling& pool) {
+          return pool.planes * kernels::blocks_along(pool, 0) * kernels::blocks_along(pool, 1) * int64_t{pool.inner};
+        });
+  }
   end_pool(op, kind.window, dx, dy, [=, this]<class T, int kWidth>(const kernels::Pooling& pool) -> ElementKernel {
     const auto kernel = [&]<class Tap>() {
       return kernels::MaxPoolBackward<T, Tap, kWidth>{pool, packs<T, kWidth>(dy), packs<Tap, kWidth>(tap),
@@ -370,8 +389,8 @@ void CudaPlan::compile_average_pool(int op, const AvgPool2d& kind) {
     touch(y);
     end(own(op_at(op).kind), [=, this] {
       with_float_type(dtype(x), [&]<class T>() {
-        device_->launch(kernels::PlaneMean<T>{data<T>(x), data<T>(y), channels_last_ ? channels(x) : 1, area}, planes,
-                        area);
+        device_->launch(kernels::PlaneMean<T>{data<T>(x), data<T>(y), lies_channels_last(x) ? channels(x) : 1, area},
+                        planes, area);
       });
     });
     return;
@@ -456,8 +475,9 @@ void CudaPlan::compile_running_statistics(int op, const RunningStatistics& kind)
   const auto take = static_cast<float>(kind.momentum);
   const auto take_unbiased = static_cast<float>(kind.momentum * values / (values - 1));
   end(own(op_at(op).kind), [=, this] {
-    device_->launch(kernels::Blend{data(in[0]), data(in[2]), keep, take}, count(in[0]));
-    device_->launch(kernels::Blend{data(in[1]), data(in[3]), keep, take_unbiased}, count(in[1]));
+    device_->launch(
+        kernels::Blend{{data(in[0]), data(in[2]), take}, {data(in[1]), data(in[3]), take_unbiased}, keep, count(in[0])},
+        2 * count(in[0]));
   });
 }
 
@@ -529,7 +549,7 @@ void CudaPlan::compile_update(int op, const Update& kind) {
     for (const TensorId id : in) touch(id);
     for (const TensorId id : out) touch(id);
     if (copies[u] == kNoTensor) continue;
-    put(copies[u], replaced_by(program_, copies[u]));
+    put(copies[u], previous_version(program_, copies[u]));
     touch(copies[u]);
   }
   const auto unscale = static_cast<float>(1 / kind.loss_scale);
@@ -563,7 +583,7 @@ void CudaPlan::compile_convert(int op) {
   const TensorId x = op_at(op).inputs[0];
   const TensorId copy = op_at(op).outputs[0];
   begin({op});
-  put(copy, replaced_by(program_, copy));
+  put(copy, previous_version(program_, copy));
   end_elementwise(op, copy, [=, this]<class T>() { return kernels::Convert<T>{data(x), data<T>(copy)}; });
 }
 

@@ -26,7 +26,8 @@ class CudaBackend : public Backend {
             {"cuda_driver", info->driver},
             {"cuda_runtime", info->runtime},
             {"cublaslt", info->cublaslt},
-            {"cudnn", info->cudnn}};
+            {"cudnn", info->cudnn},
+            {"nvrtc", info->nvrtc}};
   }
 
   std::variant<std::unique_ptr<Plan>, Unsupported> compile(const StepProgram& program,

@@ -107,7 +107,10 @@ class Cudnn::Prepared : public Call<ConvolutionOperands> {
 
 Cudnn::Cudnn(cudaStream_t stream) : session_(std::make_shared<Session>(stream)) {}
 
-std::string Cudnn::version() const { return fe::detail::get_backend_version_string(); }
+std::string cudnn_version() {
+  open_cudnn();
+  return fe::detail::get_backend_version_string();
+}
 
 std::unique_ptr<Call<ConvolutionOperands>> Cudnn::prepare(const Convolution& convolution) {
   return std::make_unique<Prepared>(session_, convolution);

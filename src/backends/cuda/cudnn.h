@@ -12,13 +12,14 @@
 
 namespace triphase::cuda {
 
+// "9.19.0"; opens the library and makes nothing of it. Throws LibraryMissing for want of a cuDNN 9.
+std::string cudnn_version();
+
 class Cudnn {
  public:
   // Everything runs on `stream`, which must outlive this and all calls, and must not be the default one, of which
   // nothing can be captured. Throws LibraryMissing for want of a cuDNN 9, and VendorError.
   explicit Cudnn(cudaStream_t stream);
-
-  std::string version() const;  // "9.19.0"
 
   // The call keeps at most a handful of plans, best first by cuDNN's own guess; tune() keeps one. Operands lie at
   // multiples of 16 bytes. What is captured of a call must be destroyed before it, and the call run once before, so

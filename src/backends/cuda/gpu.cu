@@ -23,9 +23,11 @@
 namespace triphase::cuda {
 namespace {
 
-constexpr int kThreads = 256;                   // a block
-constexpr int64_t kBlocksOfMultiprocessor = 8;  // beyond, threads go round
-constexpr int64_t kReducingBlocksOfMultiprocessor = 8;
+constexpr int kThreads = 256;  // a block
+// Blocks that a multiprocessor is given at a time; beyond, threads go round. As many fit of what has no more than 32
+// registers a thread.
+constexpr int64_t kBlocksOfMultiprocessor = 8;
+constexpr int64_t kWakingLoads = 100;  // one after the other, from the L1 cache: a few microseconds
 
 using Memory = Owned<std::byte*, cudaFree>;
 
@@ -36,6 +38,18 @@ template <class Index, class Kernel>
 __global__ void __launch_bounds__(kThreads) compute(const __grid_constant__ Kernel kernel, Index count) {
   const Index thread = static_cast<Index>(blockIdx.x) * kThreads + static_cast<Index>(threadIdx.x);
   compute_elements(kernel, thread, static_cast<Index>(gridDim.x) * kThreads, count);
+}
+
+// How many blocks of it a multiprocessor runs at a time: one more would wait for all of them.
+template <class Index, class Kernel>
+int64_t blocks_that_fit() {
+  static const int fit = [] {
+    int found = 0;
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&found, compute<Index, Kernel>, kThreads, 0),
+          "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
+    return std::max(found, 1);
+  }();
+  return fit;
 }
 
 template <int kTogether, class Index, class Kernel>
@@ -83,9 +97,13 @@ class Range {
 
 class GpuRecording : public Recording {
  public:
-  GpuRecording(cudaStream_t stream, const std::vector<Piece>& pieces, bool captured) : stream_(stream) {
+  // `wake` launches a little work that is in no interval: the GPU was idle, and what starts it up again is no part of
+  // the first piece.
+  GpuRecording(cudaStream_t stream, Piece wake, const std::vector<Piece>& pieces, bool captured)
+      : stream_(stream), wake_(std::move(wake)) {
     for (size_t i = 0; i <= pieces.size(); ++i) events_.push_back(make_event());
     if (captured) {
+      wake_();  // what is captured must have been loaded
       graph_ = capture(stream, [&] { launch(pieces, cudaEventRecordExternal); });
     } else {
       pieces_ = pieces;
@@ -110,6 +128,7 @@ class GpuRecording : public Recording {
 
  private:
   void launch(const std::vector<Piece>& pieces, unsigned flags) const {
+    wake_();
     stamp(0, flags);
     for (size_t i = 0; i < pieces.size(); ++i) {
       pieces[i]();
@@ -121,6 +140,7 @@ class GpuRecording : public Recording {
   }
 
   cudaStream_t stream_;
+  Piece wake_;
   std::vector<Event> events_;
   std::vector<Piece> pieces_;  // unless captured
   Graph graph_;                // if captured
@@ -140,7 +160,7 @@ class Gpu : public Device {
       : multiprocessors_(attribute(cudaDevAttrMultiProcessorCount)),
         l2_bytes_(attribute(cudaDevAttrL2CacheSize)),
         stream_(make_stream()) {
-    parts_.reset(allocate(kPartsBytes));
+    parts_.reset(allocate(kPartsBytes + static_cast<int64_t>(sizeof(uint32_t))));
     std::array<char, 32> bus{};
     check(cudaDeviceGetPCIBusId(bus.data(), bus.size(), 0), "cudaDeviceGetPCIBusId");
     try {
@@ -186,9 +206,10 @@ class Gpu : public Device {
   void launch(const ElementKernel& kernel, int64_t count) override {
     if (count == 0) return;
     std::visit(
-        [&](const auto& of_elements) {
+        [&]<class Kernel>(const Kernel& of_elements) {
           with_index_type(of_elements, count, [&]<class Index>() {
-            compute<Index><<<blocks(count), kThreads, 0, stream_.get()>>>(of_elements, static_cast<Index>(count));
+            const unsigned blocks = blocks_for(count, blocks_that_fit<Index, Kernel>());
+            compute<Index><<<blocks, kThreads, 0, stream_.get()>>>(of_elements, static_cast<Index>(count));
           });
         },
         kernel);
@@ -198,7 +219,7 @@ class Gpu : public Device {
     if (segments == 0) return;
     std::visit(
         [&](const auto& of_terms) {
-          reduce_in_parts(of_terms, segments, terms, kReducingBlocksOfMultiprocessor * multiprocessors_, parts_.get(),
+          reduce_in_parts(of_terms, segments, terms, kBlocksOfMultiprocessor * multiprocessors_, parts_.get(),
                           [this](const auto& kernel, int64_t segments, int64_t terms, auto adjacent) {
                             run_reduction(kernel, segments, terms, adjacent);
                           });
@@ -223,7 +244,9 @@ class Gpu : public Device {
   }
 
   std::unique_ptr<Recording> record(const std::vector<Piece>& pieces, bool captured) override {
-    return std::make_unique<GpuRecording>(stream_.get(), pieces, captured);
+    auto* place = reinterpret_cast<uint32_t*>(parts_.get() + kPartsBytes);
+    const auto wake = [this, place] { launch(kernels::Chase{place, place, kWakingLoads}, 1); };
+    return std::make_unique<GpuRecording>(stream_.get(), wake, pieces, captured);
   }
 
   size_t fastest(const std::vector<Piece>& pieces) override {
@@ -237,15 +260,26 @@ class Gpu : public Device {
     launches();
   }
 
-  // An idle device has its clocks up and needs little power, so it is asked in the midst of some 20 ms of work.
+  // An idle device has its clocks up and needs little power, so it is asked in the midst of work, which has gone on for
+  // long enough to be seen: an H100 measures its power during a part of each tenth of a second only. While one batch of
+  // steps runs, the next is already queued.
   std::optional<DeviceState> state(Recording& work) override {
     if (!nvml_) return {};
-    constexpr double kBusy_s = 0.02;
-    constexpr double kMostRuns = 500;  // of which the driver queues as many
+    constexpr double kBusy_s = 0.15;
+    constexpr double kBatch_s = 0.01;
+    constexpr double kMostQueued = 250;  // in a batch; the driver takes some more
+    constexpr double kMostBatches = 1000;
     std::vector<double> stamps_s;
     work.run(stamps_s);
-    const double runs = std::clamp(kBusy_s / std::max(stamps_s.back(), 1e-9), 1.0, kMostRuns);
-    for (int run = 0; run < runs; ++run) work.start();
+    const double step_s = std::max(stamps_s.back(), 1e-9);
+    const auto batch = static_cast<int>(std::clamp(kBatch_s / step_s, 1.0, kMostQueued));
+    const auto batches = static_cast<int>(std::min(kBusy_s / (batch * step_s), kMostBatches)) + 1;
+    const std::array<Event, 2> ends = {make_event(), make_event()};
+    for (int i = 0; i < batches; ++i) {
+      for (int n = 0; n < batch; ++n) work.start();
+      check(cudaEventRecord(ends[i % 2].get(), stream_.get()), "cudaEventRecord");
+      if (i > 0) check(cudaEventSynchronize(ends[(i - 1) % 2].get()), "cudaEventSynchronize");
+    }
     const DeviceState state = nvml_->state();
     wait();
     return state;
@@ -258,16 +292,17 @@ class Gpu : public Device {
     if (!eviction_) eviction_.reset(allocate(bytes));
     clear(eviction_.get(), bytes);
     const int64_t quads = bytes / static_cast<int64_t>(sizeof(float4));
-    read_zeros<<<blocks(quads), kThreads, 0, stream_.get()>>>(reinterpret_cast<float4*>(eviction_.get()), quads);
+    read_zeros<<<blocks_for(quads, kBlocksOfMultiprocessor), kThreads, 0, stream_.get()>>>(
+        reinterpret_cast<float4*>(eviction_.get()), quads);
     check(cudaGetLastError(), "cudaLaunchKernel");
     wait();
     return true;
   }
 
  private:
-  unsigned blocks(int64_t count) const {
-    return static_cast<unsigned>(
-        std::min((count + kThreads - 1) / kThreads, kBlocksOfMultiprocessor * multiprocessors_));
+  // A thread each for so many elements, but no more blocks than run at a time.
+  unsigned blocks_for(int64_t count, int64_t of_multiprocessor) const {
+    return static_cast<unsigned>(std::min((count + kThreads - 1) / kThreads, of_multiprocessor * multiprocessors_));
   }
   template <class Kernel, class Adjacent>
   void run_reduction(const Kernel& kernel, int64_t segments, int64_t terms, Adjacent adjacent) {
@@ -296,7 +331,7 @@ class Gpu : public Device {
   std::optional<Cudnn> cudnn_;  // from the first convolution on
   std::optional<Nvml> nvml_;
   Memory eviction_;
-  Memory parts_;  // of one reduction at a time: all run in order
+  Memory parts_;  // of one reduction at a time, as all run in order; then a zero, which waking goes to again and again
 };
 
 // --- What there is ------------------------------------------------------------------------------
@@ -362,6 +397,16 @@ std::variant<Made, Unsupported> unless_obstructed(F make) {
   }
 }
 
+// Of the compiler that cuDNN looks for as it runs.
+std::string nvrtc_version() {
+  static const Library library("NVRTC", {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"},
+                               "install CUDA's runtime compiler, or add its folder to LD_LIBRARY_PATH");
+  int major = 0;
+  int minor = 0;
+  library.symbol<int(int*, int*)>("nvrtcVersion")(&major, &minor);
+  return std::to_string(major) + "." + std::to_string(minor);
+}
+
 // A library's version; empty where the library is missing or refuses.
 template <class F>
 std::string version_or_none(F version) {
@@ -399,10 +444,8 @@ std::variant<GpuInfo, Unsupported> gpu_info() {
     info.driver = version_text(driver_version());
     info.runtime = version_text(CUDART_VERSION);
     info.cublaslt = version_or_none([] { return CublasLt().version(); });
-    info.cudnn = version_or_none([] {
-      const Stream stream = make_stream();
-      return Cudnn(stream.get()).version();
-    });
+    info.cudnn = version_or_none(cudnn_version);
+    info.nvrtc = version_or_none(nvrtc_version);
     return info;
   });
 }

@@ -19,8 +19,8 @@ struct GpuInfo {
   int multiprocessors = 0;
   int64_t memory_bytes = 0, l2_bytes = 0;
   // The CUDA that the driver supports and the one that this was built with, "13.0"; the libraries' own versions, empty
-  // where they are missing.
-  std::string driver, runtime, cublaslt, cudnn;
+  // where they are missing. Without NVRTC cuDNN runs on what was compiled before it was shipped, some of it slower.
+  std::string driver, runtime, cublaslt, cudnn, nvrtc;
 };
 
 // The process's one: its handles take a while to make, and know which products were tuned. Unsupported, with one line,

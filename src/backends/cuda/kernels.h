@@ -297,6 +297,94 @@ struct MaxPoolBackward {
   TRIPHASE_HOST_DEVICE void put(int64_t i, const Pack<float, kWidth>& sum) const { dx[i] = sum.template as<T>(); }
 };
 
+// Blocks of two by two inputs that begin where windows of stride two do, at every second place of the padded input.
+inline int64_t blocks_along(const Pooling& pool, int d) {
+  return (pool.in[d] + pool.padding[d] - 1) / 2 - pool.padding[d] / 2 + 1;
+}
+
+// The same for strides of two and at most four taps along each dimension: such a block lies in two by two windows at
+// most, which a thread reads once for all of it.
+template <class T, class Tap, int kWidth>
+struct MaxPoolBackwardInBlocks {
+  Pooling pool;
+  Divisor blocks[2];  // blocks_along() each dimension
+  const Pack<T, kWidth>* dy;
+  const Pack<Tap, kWidth>* tap;
+  Pack<T, kWidth>* dx;
+
+  struct Sums {
+    Pack<float, kWidth> of[2][2];
+  };
+  template <class Index>
+  TRIPHASE_HOST_DEVICE Pooling::Place<Index> block(Index i) const {
+    Pooling::Place<Index> at = pool.place(i, blocks);
+    at.row += static_cast<Index>(pool.padding[0] / 2);
+    at.column += static_cast<Index>(pool.padding[1] / 2);
+    return at;
+  }
+  template <class Index>
+  TRIPHASE_HOST_DEVICE Sums value(Index i) const {
+    const Pooling::Place<Index> at = block(i);
+    constexpr Index kNone = -1;
+    constexpr Index kBeyond = -2;  // a window's end
+    const auto rows = static_cast<Index>(pool.kernel[0]);
+    const auto columns = static_cast<Index>(pool.kernel[1]);
+    Sums sums{};
+    TRIPHASE_UNROLL
+    for (Index r = 0; r < 2; ++r) {
+      TRIPHASE_UNROLL
+      for (Index c = 0; c < 2; ++c) {
+        // The window that begins so many blocks before this one. Where there is none the first is read, and is no
+        // input's: all reads are on their way at once.
+        const Index row = at.row - r;
+        const Index column = at.column - c;
+        const bool exists = row >= 0 && column >= 0 && row < static_cast<Index>(pool.out[0]) &&
+                            column < static_cast<Index>(pool.out[1]);
+        const Index from = exists ? pool.index<Index>({at.plane, row, column, at.channel}, pool.out) : 0;
+        const Pack<T, kWidth> gradient = dy[from];
+        const Pack<Tap, kWidth> taps = tap[from];
+        float more[kWidth];
+        Index largest[kWidth];
+        TRIPHASE_UNROLL
+        for (int n = 0; n < kWidth; ++n) {
+          more[n] = gradient.values[n];
+          largest[n] = exists ? static_cast<Index>(taps.values[n]) : kNone;
+        }
+        TRIPHASE_UNROLL
+        for (Index down = 0; down < 2; ++down) {
+          TRIPHASE_UNROLL
+          for (Index right = 0; right < 2; ++right) {
+            const Index tap_row = 2 * r + down;
+            const Index tap_column = 2 * c + right;
+            const Index own = tap_row < rows && tap_column < columns ? tap_row * columns + tap_column : kBeyond;
+            TRIPHASE_UNROLL
+            for (int n = 0; n < kWidth; ++n) {
+              sums.of[down][right].values[n] += largest[n] == own ? more[n] : 0.0f;
+            }
+          }
+        }
+      }
+    }
+    return sums;
+  }
+  template <class Index>
+  TRIPHASE_HOST_DEVICE void put(Index i, const Sums& sums) const {
+    const Pooling::Place<Index> at = block(i);
+    TRIPHASE_UNROLL
+    for (Index down = 0; down < 2; ++down) {
+      TRIPHASE_UNROLL
+      for (Index right = 0; right < 2; ++right) {
+        const Index row = 2 * at.row + down - static_cast<Index>(pool.padding[0]);
+        const Index column = 2 * at.column + right - static_cast<Index>(pool.padding[1]);
+        const bool within =
+            row >= 0 && column >= 0 && row < static_cast<Index>(pool.in[0]) && column < static_cast<Index>(pool.in[1]);
+        if (within)
+          dx[pool.index<Index>({at.plane, row, column, at.channel}, pool.in)] = sums.of[down][right].template as<T>();
+      }
+    }
+  }
+};
+
 // y = the sum of a window's taps within x over their number, or over the kernel's area where padding counts.
 template <class T, int kWidth>
 struct AveragePool {
@@ -398,14 +486,29 @@ struct NormaliseBackward {
   TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { dx[i] = value; }
 };
 
-// running = keep running + take current
+// running = keep running + take current, of two statistics of so many channels, the second's elements after the first's
 struct Blend {
-  float* running;
-  const float* current;
-  float keep, take;
+  struct Part {
+    float* running;
+    const float* current;
+    float take;
+  };
+  Part first, second;
+  float keep;
+  int64_t channels;
 
-  TRIPHASE_HOST_DEVICE float value(int64_t i) const { return keep * running[i] + take * current[i]; }
-  TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { running[i] = value; }
+  TRIPHASE_HOST_DEVICE float value(int64_t i) const {
+    const Part& part = i < channels ? first : second;
+    const int64_t c = i < channels ? i : i - channels;
+    return keep * part.running[c] + part.take * part.current[c];
+  }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const {
+    if (i < channels) {
+      first.running[i] = value;
+    } else {
+      second.running[i - channels] = value;
+    }
+  }
 };
 
 // What softmax needs of a row: its largest x, and the sum of exp(x - largest).
@@ -475,7 +578,7 @@ struct Update {
   struct Part {
     float* w;
     const T* gradient;
-    float* states[2];
+    float* states[kMostStates];
     T* copy;      // of w, as layers read it; null where they read w
     int64_t end;  // of its elements in the row
   };
@@ -491,14 +594,17 @@ struct Update {
     int part;
     Index element;  // of the part
     float w, gradient;
-    float states[2];
+    float states[kMostStates];
     float scalars[kScalars];
   };
   template <class Index>
   TRIPHASE_HOST_DEVICE Operands<Index> value(Index i) const {
-    int p = 0;
-    Index begin = 0;
-    for (Index end; i >= (end = static_cast<Index>(parts[p].end)); ++p) begin = end;
+    int p = 0;  // the first part that ends behind i, halving the range that it is in
+    TRIPHASE_UNROLL
+    for (int step = kMostParts / 2; step > 0; step /= 2) {
+      if (p + step < count && i >= static_cast<Index>(parts[p + step - 1].end)) p += step;
+    }
+    const Index begin = p == 0 ? 0 : static_cast<Index>(parts[p - 1].end);
     const Part& part = parts[p];
     const Index element = i - begin;
     Operands<Index> read{p, element, part.w[element], part.gradient[element], {}, {}};
@@ -520,6 +626,9 @@ struct Update {
 //
 // A kernel has term(segment, t), which is merged into a thread's sum, or add_term(), which adds it there.
 
+// Of fewer, a block would be idle in most of its threads: they sum neighbouring segments together, adjacent or not.
+inline constexpr int64_t kFewTerms = 64;
+
 template <class Kernel, class Index>
 TRIPHASE_HOST_DEVICE void add_term_to(typename Kernel::Sum& sum, const Kernel& kernel, Index segment, Index t) {
   if constexpr (requires { kernel.add_term(sum, segment, t); }) {
@@ -532,6 +641,7 @@ TRIPHASE_HOST_DEVICE void add_term_to(typename Kernel::Sum& sum, const Kernel& k
 // Where term t of channel c lies in an [N, channels, inner] tensor.
 template <class Index>
 TRIPHASE_HOST_DEVICE Index in_channel(Index c, Index t, const Divisor& channels, const Divisor& inner) {
+  if (inner == 1) return t * channels + c;
   return (t / inner * channels + c) * inner + t % inner;
 }
 
@@ -563,7 +673,7 @@ struct PlaneMean {
   int64_t area;
 
   using Sum = float;
-  bool adjacent() const { return inner > 1; }
+  bool adjacent() const { return inner > 1 || area < kFewTerms; }
   TRIPHASE_HOST_DEVICE static Sum nothing() { return 0; }
   template <class Index>
   TRIPHASE_HOST_DEVICE Sum term(Index plane, Index t) const {
@@ -659,7 +769,7 @@ struct SumOfExponentials {
   int64_t classes;
 
   using Sum = Exponentials;
-  std::false_type adjacent() const { return {}; }
+  bool adjacent() const { return classes < kFewTerms; }
   TRIPHASE_HOST_DEVICE static Sum nothing() { return {0, 0}; }
   TRIPHASE_HOST_DEVICE Sum term(int64_t n, int64_t k) const { return {x[n * classes + k], 1}; }
   TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) {
@@ -813,8 +923,13 @@ struct InParts {
   TRIPHASE_HOST_DEVICE static Sum nothing() { return Kernel::nothing(); }
   template <class Index>
   TRIPHASE_HOST_DEVICE void add_term(Sum& sum, Index s, Index t) const {
-    const auto i = static_cast<Index>(s / segments * length + t);
-    if (i < terms) add_term_to(sum, kernel, static_cast<Index>(s % segments), i);
+    add_term_to(sum, kernel, static_cast<Index>(s % segments), static_cast<Index>(s / segments * length + t));
+  }
+  // How many terms segment s has: the last parts have fewer, or none.
+  template <class Index>
+  TRIPHASE_HOST_DEVICE Index terms_of(Index s) const {
+    const auto left = static_cast<Index>(terms - s / segments * length);
+    return left < length ? left : static_cast<Index>(length);
   }
   TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) { return Kernel::merge(a, b); }
   TRIPHASE_HOST_DEVICE void finish(int64_t s, Sum sum) const { parts[s] = sum; }
@@ -855,7 +970,8 @@ struct ElementKernels<T, std::variant<Rule...>> {
       kernels::MaxPool<T, uint8_t, kernels::kPooledTogether>, kernels::MaxPool<T, int32_t, 1>,
       kernels::MaxPool<T, int32_t, kernels::kPooledTogether>, kernels::MaxPoolBackward<T, uint8_t, 1>,
       kernels::MaxPoolBackward<T, uint8_t, kernels::kPooledTogether>, kernels::MaxPoolBackward<T, int32_t, 1>,
-      kernels::MaxPoolBackward<T, int32_t, kernels::kPooledTogether>, kernels::AveragePool<T, 1>,
+      kernels::MaxPoolBackward<T, int32_t, kernels::kPooledTogether>, kernels::MaxPoolBackwardInBlocks<T, uint8_t, 1>,
+      kernels::MaxPoolBackwardInBlocks<T, uint8_t, kernels::kPooledTogether>, kernels::AveragePool<T, 1>,
       kernels::AveragePool<T, kernels::kPooledTogether>, kernels::AveragePoolBackward<T, 1>,
       kernels::AveragePoolBackward<T, kernels::kPooledTogether>, kernels::Normalise<T>, kernels::NormaliseBackward<T>,
       kernels::Probabilities<T>, kernels::SoftmaxCrossEntropyBackward<T>, kernels::Scale<T>, kernels::Convert<T>,
@@ -933,15 +1049,17 @@ struct ReducingBlock {
   TRIPHASE_HOST_DEVICE void sum(int thread) const {
     Sum own = Kernel::nothing();
     if (segment(thread) < segments) {
+      Index end = terms;
+      if constexpr (requires { kernel.terms_of(end); }) end = kernel.terms_of(segment(thread));
       Index t = thread / kTogether;
       if constexpr (requires { own.centred(); }) {
         constexpr int kStretch = 32;
-        for (; t + (kStretch - 1) * kOfSegment < terms; t += kStretch * kOfSegment) {
+        for (; t + (kStretch - 1) * kOfSegment < end; t += kStretch * kOfSegment) {
           for (int n = 0; n < kStretch; ++n) kernels::add_term_to(own, kernel, segment(thread), t + n * kOfSegment);
           own = own.centred();
         }
       }
-      for (; t < terms; t += kOfSegment) kernels::add_term_to(own, kernel, segment(thread), t);
+      for (; t < end; t += kOfSegment) kernels::add_term_to(own, kernel, segment(thread), t);
     }
     sums[thread] = own;
   }
@@ -965,8 +1083,8 @@ void with_together(Adjacent adjacent, F f) {
 // Room for the sums of parts.
 inline constexpr int64_t kPartsBytes = 1 << 20;
 
-// Runs a reduction by calls of run(kernel, segments, terms, adjacent): in parts, and then over the parts, where there
-// would be fewer than `blocks` blocks otherwise and every thread has terms enough.
+// Runs a reduction by calls of run(kernel, segments, terms, adjacent): in parts, and then over the parts, where
+// `blocks` blocks, as many as run at a time, make two parts at least and every thread has terms enough.
 template <class Kernel, class Run>
 void reduce_in_parts(const Kernel& kernel, int64_t segments, int64_t terms, int64_t blocks, std::byte* space, Run run) {
   using Sum = typename Kernel::Sum;
@@ -976,7 +1094,7 @@ void reduce_in_parts(const Kernel& kernel, int64_t segments, int64_t terms, int6
   const int64_t blocks_alone = (segments + together - 1) / together;
   const int64_t most = std::min(terms / (kReducers / together * kTermsWorthAThread),
                                 kPartsBytes / static_cast<int64_t>(sizeof(Sum)) / segments);
-  const int64_t parts = std::min((blocks + blocks_alone - 1) / blocks_alone, most);
+  const int64_t parts = std::min(blocks / blocks_alone, most);  // a few blocks more would wait for all others
   if (parts < 2) return run(kernel, segments, terms, adjacent);
   auto* sums = reinterpret_cast<Sum*>(space);
   const int64_t length = (terms + parts - 1) / parts;

@@ -16,9 +16,9 @@ constexpr const char* kWhy = "its headers were not found (install those of cuDNN
 
 struct Cudnn::Session {};
 
-Cudnn::Cudnn(cudaStream_t) { throw LibraryMissing(std::string("this build has no cuDNN: ") + kWhy); }
+std::string cudnn_version() { throw LibraryMissing(std::string("this build has no cuDNN: ") + kWhy); }
 
-std::string Cudnn::version() const { return ""; }
+Cudnn::Cudnn(cudaStream_t) { cudnn_version(); }
 
 std::unique_ptr<Call<ConvolutionOperands>> Cudnn::prepare(const Convolution&) { return nullptr; }
 

@@ -177,6 +177,13 @@ Nvml::~Nvml() = default;
 
 DeviceState Nvml::state() const {
   DeviceState state;
+  // What is of this very moment first, power last, which is a mean over a while.
+  for (Reasons* reasons : {session_->reasons, session_->old_reasons}) {
+    unsigned long long bits = 0;
+    if (reasons == nullptr || reasons(device_, &bits) != kSuccess) continue;
+    state.throttled_by = in_words(bits);
+    break;
+  }
   unsigned value = 0;
   const auto read_clock = [&](int kind) -> std::optional<double> {
     if (session_->clock == nullptr || session_->clock(device_, kind, &value) != kSuccess) return {};
@@ -184,14 +191,6 @@ DeviceState Nvml::state() const {
   };
   state.clock_hz = read_clock(kSmClock);
   state.memory_clock_hz = read_clock(kMemoryClock);
-  FieldValue power;
-  power.field = kPowerNow;
-  if (session_->field_values != nullptr && session_->field_values(device_, 1, &power) == kSuccess &&
-      power.status == kSuccess && power.type == kUnsigned) {
-    state.power_w = power.value.number / 1e3;
-  } else if (session_->power != nullptr && session_->power(device_, &value) == kSuccess) {
-    state.power_w = value / 1e3;
-  }
   Temperature temperature;
   if (session_->temperature != nullptr && session_->temperature(device_, &temperature) == kSuccess) {
     state.temperature_c = temperature.celsius;
@@ -199,11 +198,13 @@ DeviceState Nvml::state() const {
              session_->old_temperature(device_, kGpuTemperature, &value) == kSuccess) {
     state.temperature_c = value;
   }
-  for (Reasons* reasons : {session_->reasons, session_->old_reasons}) {
-    unsigned long long bits = 0;
-    if (reasons == nullptr || reasons(device_, &bits) != kSuccess) continue;
-    state.throttled_by = in_words(bits);
-    break;
+  FieldValue power;
+  power.field = kPowerNow;
+  if (session_->field_values != nullptr && session_->field_values(device_, 1, &power) == kSuccess &&
+      power.status == kSuccess && power.type == kUnsigned) {
+    state.power_w = power.value.number / 1e3;
+  } else if (session_->power != nullptr && session_->power(device_, &value) == kSuccess) {
+    state.power_w = value / 1e3;
   }
   return state;
 }

@@ -29,13 +29,34 @@ void in_parallel(int64_t count, F f) {
   f(0, count / threads);
 }
 
+// Whether it is a step's input that is only flattened. (Of a kernel alone, which is nothing else, nobody reads what
+// that gives.)
+bool is_only_flattened(const StepProgram& program, const Tensor& tensor) {
+  return tensor.role == Role::kInput && std::ranges::all_of(tensor.readers, [&](int reader) {
+           const Op& op = program.ops[static_cast<size_t>(reader)];
+           return std::holds_alternative<Reshape>(op.kind) && !program.tensor(op.outputs[0]).readers.empty();
+         });
+}
+
+// Which tensors lie with a position's channels side by side: images, and weights of convolutions, where tensor cores
+// are used, which want it; but for an input whose flattening would then take a copy, for nothing.
+std::vector<char> channels_last(const StepProgram& program) {
+  std::vector<char> found(program.tensors.size(), 0);
+  if (program.precision == Precision::kF32) return found;
+  for (size_t id = 0; id < found.size(); ++id) {
+    const Tensor& tensor = program.tensors[id];
+    found[id] = tensor.type.shape.size() == 4 && !is_only_flattened(program, tensor);
+  }
+  return found;
+}
+
 }  // namespace
 
 CudaPlan::CudaPlan(const StepProgram& program, std::shared_ptr<Device> device, std::optional<size_t> formulation)
     : GroupedPlan(program),
       device_(std::move(device)),
       formulation_(formulation),
-      channels_last_(program.precision != Precision::kF32),
+      channels_last_(channels_last(program)),
       storage_of_(program.tensors.size(), -1),
       group_of_op_(program.ops.size(), -1) {
   for (int op = 0; op < static_cast<int>(program.ops.size()); ++op) {

@@ -32,6 +32,7 @@ class CudaPlan : public GroupedPlan {
   void run_observed(const std::function<void(int)>& before, const std::function<void(int)>& after) override;
   double run_groups(std::span<const int> groups, int64_t runs) override;
   double tick_s() const override;
+  bool marks_cost_time() const override { return true; }
   bool on_host() const override { return false; }
   std::optional<DeviceState> state() override;
   std::optional<double> run_launched_step() override;
@@ -106,17 +107,21 @@ class CudaPlan : public GroupedPlan {
   // A group of this op alone that is one element kernel over `over`'s elements, `width` of them at a time.
   // make.operator()<T>(), T being what they are kept in, is called as it is launched, when addresses are known.
   template <class F>
-  void end_elementwise(int op, TensorId over, F make, int64_t width = 1);
-  // The same of a pool of x, or its backward: make.operator()<T, channels at a time>(pooling).
+  void end_elementwise(int op, TensorId over, F make);
+  // The same of so many elements, such as packs of `over`'s.
   template <class F>
-  void end_pool(int op, const Window& window, TensorId x, TensorId y, F make);
+  void end_elementwise(int op, TensorId over, int64_t elements, F make);
+  // The same of a pool of x, or its backward: make.operator()<T, channels at a time>(pooling).
+  // Of the result's packs of channels, or of `elements`.
+  using ElementsOfPool = int64_t (*)(const kernels::Pooling&);
+  template <class F>
+  void end_pool(int op, const Window& window, TensorId x, TensorId y, F make, ElementsOfPool elements = nullptr);
 
   const Op& op_at(int op) const { return program_.ops[static_cast<size_t>(op)]; }
   const Shape& shape(TensorId id) const { return program_.tensor(id).type.shape; }
   int64_t count(TensorId id) const { return element_count(shape(id)); }
   int64_t channels(TensorId id) const { return shape(id)[1]; }
-  // Images, and weights of convolutions, where tensor cores are used: they want a position's channels side by side.
-  bool lies_channels_last(TensorId id) const { return channels_last_ && shape(id).size() == 4; }
+  bool lies_channels_last(TensorId id) const { return channels_last_[static_cast<size_t>(id)] != 0; }
   // How many neighbours in memory are of one channel.
   int64_t inner(TensorId id) const { return lies_channels_last(id) ? 1 : count(id) / shape(id)[0] / shape(id)[1]; }
   DType dtype(TensorId id) const { return program_.tensor(id).type.dtype; }
@@ -166,8 +171,8 @@ class CudaPlan : public GroupedPlan {
 
   std::shared_ptr<Device> device_;
   std::optional<size_t> formulation_;
-  bool channels_last_;
-  std::vector<int> storage_of_;  // by tensor; -1: not in memory
+  std::vector<char> channels_last_;  // by tensor
+  std::vector<int> storage_of_;      // by tensor; -1: not in memory
   std::vector<Storage> storages_;
   std::vector<int> group_of_op_;
   std::vector<Pending> compiled_;  // by group

@@ -154,7 +154,7 @@ void OnednnPlan::compile_update(int op) {
   const std::string name = "loop:" + std::string(name_of(optimizer)) + (convert ? "+reorder" : "") +
                            (together && in_pairs ? "+interleave" : "");
   end({{name, [=, this] {
-          float* states[2] = {};
+          float* states[kMostStates] = {};
           for (size_t s = 3; s < in.size(); ++s) states[s - 3] = data(in[s]);
           if (together) {
             update(optimizer, data(w), elements<BF16>(gradient), states, data(program_.scalars), data<BF16>(copy),
@@ -169,7 +169,7 @@ void OnednnPlan::compile_update(int op) {
 }
 
 void OnednnPlan::put_copy(TensorId copy, TensorId parameter) {
-  const TensorId replaced = replaced_by(program_, copy);
+  const TensorId replaced = previous_version(program_, copy);
   if (replaced != kNoTensor) {
     put(copy, layout(replaced).desc(), replaced);
   } else {  // a kernel alone

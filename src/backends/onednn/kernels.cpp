@@ -65,15 +65,16 @@ void gather(const PooledPlanes& planes, T* dx, F add) {
 
 // One thread's share of an update. A function of its own, with pointers that cannot alias, because the compiler
 // vectorises it only so.
+static_assert(kMostStates <= 2, "give update_stretch() a pointer to each");
 template <class Rule, class T>
 void update_stretch(const Rule& optimizer, float* __restrict w, const T* __restrict g, float* __restrict state0,
                     float* __restrict state1, const float* scalars, [[maybe_unused]] T* __restrict copy,
                     int64_t count) {
   const Rule rule = optimizer;
-  float fixed[3] = {};
+  float fixed[kMostScalars] = {};
   std::copy_n(scalars, rule.scalars(1).size(), fixed);
   for (int64_t i = 0; i < count; ++i) {
-    float state[2] = {};
+    float state[kMostStates] = {};
     if constexpr (Rule::kStates > 0) state[0] = state0[i];
     if constexpr (Rule::kStates > 1) state[1] = state1[i];
     float weight = w[i];

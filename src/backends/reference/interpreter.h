@@ -402,7 +402,7 @@ class Interpreter {
     std::visit(
         [&](const auto& optimizer) {
           for (size_t i = 0; i < gradient.size(); ++i) {
-            T state[2] = {0.0, 0.0};
+            T state[kMostStates] = {};
             for (int s = 0; s < optimizer.kStates; ++s) state[s] = (*this)[op.outputs[s + 1]][i];
             const T scaled = gradient[i];
             const T unscaled = kind.loss_scale == 1 ? scaled : scaled * T(1 / kind.loss_scale);

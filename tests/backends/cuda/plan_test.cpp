@@ -139,6 +139,33 @@ INSTANTIATE_TEST_SUITE_P(Small, CudaKernels,
 INSTANTIATE_TEST_SUITE_P(Small, CudaPlans, testing::ValuesIn(small_networks()),
                          [](const auto& test) { return test.param.name; });
 
+TEST(CudaPlan, flattening_the_input_takes_no_copy_and_of_an_image_one_that_lies_channels_last) {
+  StandIn backend;
+  const auto reshape_of = [&](const char* first, Precision precision) {
+    const StepProgram program = with_precision(
+        lower(network_from(std::string(R"({"name": "n", "input": {"shape": [3, 4, 5]}, "loss": {"kind": "mean_square"},
+          "layers": [)") + first +
+                           R"({"name": "flatten", "kind": "flatten"},
+                     {"name": "fc", "kind": "linear", "out_features": 2}]})"),
+              4, Sgd{}),
+        precision);
+    const auto plan = compiled(backend, program);
+    plan->allocate(3);
+    EXPECT_EQ(verify(program, *plan, VerifyMode::kFull, 3).failure, "");
+    for (const Group& group : plan->groups()) {
+      if (std::holds_alternative<Reshape>(program.ops[static_cast<size_t>(group.ops[0])].kind)) {
+        return group.implementation;
+      }
+    }
+    return std::string("none");
+  };
+  const char* pool = R"({"name": "pool", "kind": "avg_pool2d", "kernel": 2},)";
+  EXPECT_EQ(reshape_of("", Precision::kBF16), "view");
+  EXPECT_EQ(reshape_of("", Precision::kF32), "view");
+  EXPECT_EQ(reshape_of(pool, Precision::kBF16), "kernel:reshape");
+  EXPECT_EQ(reshape_of(pool, Precision::kF32), "view");
+}
+
 TEST(CudaPlan, biases_and_relus_run_within_products_and_small_updates_together) {
   StandIn backend;
   const StepProgram program = program_of("mlp");
