@@ -600,9 +600,11 @@ struct Update {
   template <class Index>
   TRIPHASE_HOST_DEVICE Operands<Index> value(Index i) const {
     int p = 0;  // the first part that ends behind i, halving the range that it is in
-    TRIPHASE_UNROLL
-    for (int step = kMostParts / 2; step > 0; step /= 2) {
-      if (p + step < count && i >= static_cast<Index>(parts[p + step - 1].end)) p += step;
+    if (count > 1) {
+      TRIPHASE_UNROLL
+      for (int step = kMostParts / 2; step > 0; step /= 2) {
+        if (p + step < count && i >= static_cast<Index>(parts[p + step - 1].end)) p += step;
+      }
     }
     const Index begin = p == 0 ? 0 : static_cast<Index>(parts[p - 1].end);
     const Part& part = parts[p];
@@ -1053,8 +1055,9 @@ struct ReducingBlock {
       if constexpr (requires { kernel.terms_of(end); }) end = kernel.terms_of(segment(thread));
       Index t = thread / kTogether;
       if constexpr (requires { own.centred(); }) {
-        constexpr int kStretch = 32;
+        constexpr int kStretch = 32;  // whose reads are on their way at once
         for (; t + (kStretch - 1) * kOfSegment < end; t += kStretch * kOfSegment) {
+          TRIPHASE_UNROLL
           for (int n = 0; n < kStretch; ++n) kernels::add_term_to(own, kernel, segment(thread), t + n * kOfSegment);
           own = own.centred();
         }
