@@ -3,12 +3,5 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 STATUSES = ("ok", "unverified", "skipped", "failed")  # from best to worst
 RAN = STATUSES[:2]  # those of a row that has a time
-
-
-def worst(statuses: Iterable[str]) -> str:
-    """The worst of one status or more."""
-    return max(statuses, key=STATUSES.index)

@@ -3,12 +3,12 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
 namespace triphase {
 
 // {"a", "b"} -> "a, b"
-inline std::string join(const std::vector<std::string>& words) {
+template <class Words>
+std::string join(const Words& words) {
   std::string text;
   for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
   return text;

@@ -2,6 +2,7 @@
 #include "layers/attributes.h"
 
 #include "core/error.h"
+#include "core/join.h"
 
 namespace triphase {
 
@@ -96,9 +97,7 @@ Shape Attributes::shape(const std::string& key) {
 void Attributes::finish() const {
   for (const auto& [key, value] : object_->items()) {
     if (known_.contains(key)) continue;
-    std::string names;
-    for (const std::string& name : known_) names += (names.empty() ? "" : ", ") + name;
-    throw InputError(path_ + "." + key, "only the keys " + names, "an unknown key");
+    throw InputError(path_ + "." + key, "only the keys " + join(known_), "an unknown key");
   }
 }
 

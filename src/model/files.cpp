@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/join.h"
 
 namespace triphase {
 namespace fs = std::filesystem;
@@ -40,9 +41,7 @@ std::string find_json(const std::string& name, const std::string& folder, const 
     if (lower_case(stem) == lower_case(name)) return entry.path().string();
     names.insert(stem);
   }
-  std::string list;
-  for (const std::string& stem : names) list += (list.empty() ? "" : ", ") + stem;
-  throw InputError(what, "a .json file or one of " + list, "'" + name + "'");
+  throw InputError(what, "a .json file or one of " + join(names), "'" + name + "'");
 }
 
 nlohmann::json read_json(const std::string& path) {

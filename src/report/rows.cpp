@@ -5,6 +5,7 @@
 #include <functional>
 #include <set>
 
+#include "core/join.h"
 #include "measure/summary.h"
 #include "program/precision.h"
 #include "report/row_parts.h"
@@ -141,11 +142,7 @@ class RowWriter {
       return;
     }
     if (const auto planned = planned_.find({layer, phase}); planned != planned_.end()) {
-      std::string implementations;
-      for (const std::string& name : planned->second.implementations) {
-        implementations += (implementations.empty() ? "" : ", ") + name;
-      }
-      row["implementation"] = implementations;
+      row["implementation"] = join(planned->second.implementations);
       row["traffic_bytes_planned"] = planned->second.traffic_bytes;
     }
     write_expectation(row, [&](const Demand& demand) { return demand.layer == layer && demand.phase == phase; });

@@ -177,6 +177,20 @@ TEST(Sampler, A_drift_that_never_ends_is_sampled_to_the_budget_and_not_called_st
   EXPECT_NEAR(samples.measured_s, 5, 0.05);
 }
 
+// By Marks, behind the first runs: the sum of steps' positions, and their number.
+struct KindsOfSteps {
+  std::array<double, kKindsOfMarks> positions{};
+  std::array<int, kKindsOfMarks> counts{};
+};
+KindsOfSteps kinds_of_steps(const FakeSource& source, size_t first_runs) {
+  KindsOfSteps found;
+  for (size_t i = first_runs; i < source.history.size(); ++i) {
+    found.positions[static_cast<size_t>(source.history[i])] += static_cast<double>(i);
+    ++found.counts[static_cast<size_t>(source.history[i])];
+  }
+  return found;
+}
+
 TEST(Sampler, Most_steps_have_phase_marks_and_drift_reaches_all_kinds_alike) {
   FakeSource source;
   source.noise = 0;
@@ -184,13 +198,8 @@ TEST(Sampler, Most_steps_have_phase_marks_and_drift_reaches_all_kinds_alike) {
   // Three first runs, then whole periods of 10 steps.
   const Samples samples = sample(source, {.budget_s = 1e9, .max_samples = 60}, {});
   EXPECT_EQ(samples.stop_reason, "max_samples");
-  std::array<double, kKindsOfMarks> positions{};
-  std::array<int, kKindsOfMarks> counts{};
-  for (size_t i = 3; i < source.history.size(); ++i) {
-    positions[static_cast<size_t>(source.history[i])] += static_cast<double>(i);
-    ++counts[static_cast<size_t>(source.history[i])];
-  }
-  EXPECT_EQ(counts, (std::array{20, 0, 60, 20}));  // by Marks
+  const auto [positions, counts] = kinds_of_steps(source, 3);
+  EXPECT_EQ(counts, (std::array{20, 0, 60, 20}));
   EXPECT_EQ(positions[0] / 20, positions[2] / 60);
   EXPECT_EQ(positions[3] / 20, positions[2] / 60);
 }
@@ -238,12 +247,7 @@ TEST(Sampler, Where_marks_cost_time_drift_reaches_all_kinds_of_steps_alike) {
   SourceWithCostlyMarks source;
   const Samples samples = sample(source, {.budget_s = 1e9, .max_samples = 60}, {});
   EXPECT_EQ(samples.stop_reason, "max_samples");
-  std::array<double, kKindsOfMarks> positions{};
-  std::array<int, kKindsOfMarks> counts{};
-  for (size_t i = 4; i < source.history.size(); ++i) {  // four first runs
-    positions[static_cast<size_t>(source.history[i])] += static_cast<double>(i);
-    ++counts[static_cast<size_t>(source.history[i])];
-  }
+  const auto [positions, counts] = kinds_of_steps(source, 4);
   EXPECT_EQ(counts, (std::array{20, 60, 20, 20}));
   for (const size_t other : {0u, 2u, 3u}) EXPECT_EQ(positions[other] / 20, positions[1] / 60);
   EXPECT_EQ(samples.warmup_steps + samples.step_s.size() + samples.of(Phase::kForward).size() +
