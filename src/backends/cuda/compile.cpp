@@ -312,11 +312,9 @@ void CudaPlan::compile_reshape(int op) {
   });
 }
 
-// Channels side by side are pooled in packs, if they fill them.
 template <class F>
 void CudaPlan::end_pool(int op, const Window& window, TensorId x, TensorId y, F make, ElementsOfPool elements) {
-  const bool packed = lies_channels_last(x) && channels(x) % kernels::kPooledTogether == 0;
-  const int64_t width = packed ? kernels::kPooledTogether : 1;
+  const int64_t width = with_channels_together(x, []<int kWidth>() { return kWidth; });
   const kernels::Pooling pool = {{shape(x)[2], shape(x)[3]},
                                  {shape(y)[2], shape(y)[3]},
                                  {window.kernel[0], window.kernel[1]},
@@ -325,9 +323,9 @@ void CudaPlan::end_pool(int op, const Window& window, TensorId x, TensorId y, F 
                                  lies_channels_last(x) ? channels(x) / width : 1,
                                  shape(x)[0] * (lies_channels_last(x) ? 1 : channels(x))};
   const TensorId result = op_at(op).outputs[0];
-  end_elementwise(op, result, elements ? elements(pool) : count(result) / width, [=]<class T>() -> ElementKernel {
-    if (packed) return make.template operator()<T, kernels::kPooledTogether>(pool);
-    return make.template operator()<T, 1>(pool);
+  end_elementwise(op, result, elements ? elements(pool) : count(result) / width, [=, this]<class T>() {
+    return with_channels_together(
+        x, [&]<int kWidth>() -> ElementKernel { return make.template operator()<T, kWidth>(pool); });
   });
 }
 
@@ -339,11 +337,14 @@ void CudaPlan::compile_max_pool(int op, const Window& window) {
   put(y);
   put(tap);
   end_pool(op, window, x, y, [=, this]<class T, int kWidth>(const kernels::Pooling& pool) -> ElementKernel {
-    const auto kernel = [&]<class Tap>() {
-      return kernels::MaxPool<T, Tap, kWidth>{pool, packs<T, kWidth>(x), packs<T, kWidth>(y), packs<Tap, kWidth>(tap)};
+    const auto kernel = [&]<class Tap, int kSide = 0>() {
+      return kernels::MaxPool<T, Tap, kWidth, kSide>{pool, packs<T, kWidth>(x), packs<T, kWidth>(y),
+                                                     packs<Tap, kWidth>(tap)};
     };
-    if (dtype(tap) == DType::kU8) return kernel.template operator()<uint8_t>();
-    return kernel.template operator()<int32_t>();
+    if (dtype(tap) != DType::kU8) return kernel.template operator()<int32_t>();
+    if (window.kernel == std::array<int64_t, 2>{2, 2}) return kernel.template operator()<uint8_t, 2>();
+    if (window.kernel == std::array<int64_t, 2>{3, 3}) return kernel.template operator()<uint8_t, 3>();
+    return kernel.template operator()<uint8_t>();
   });
 }
 
@@ -425,9 +426,13 @@ void CudaPlan::compile_batch_norm(int op, const BatchNorm2d& kind) {
     with_float_type(dtype(x), [&]<class T>() {
       device_->launch(kernels::Moments<T>{data<T>(x), data(out[1]), data(out[2]), channels(x), inner(x)}, channels(x),
                       count(x) / channels(x));
-      device_->launch(kernels::Normalise<T>{data<T>(x), data(in[1]), data(in[2]), data(out[1]), data(out[2]),
-                                            data<T>(out[0]), channels(x), inner(x), epsilon},
-                      count(x));
+      with_channels_together(x, [&]<int kWidth>() {
+        const auto parameters = [&](TensorId id) { return packs<float, kWidth>(id); };
+        device_->launch(kernels::Normalise<T, kWidth>{packs<T, kWidth>(x), parameters(in[1]), parameters(in[2]),
+                                                      parameters(out[1]), parameters(out[2]), packs<T, kWidth>(out[0]),
+                                                      channels(x) / kWidth, inner(x), epsilon},
+                        count(x) / kWidth);
+      });
     });
   });
 }
@@ -455,10 +460,15 @@ void CudaPlan::compile_batch_norm_backward(int op, const BatchNorm2dBackward& ki
                                                      data(out[1]), channels(x), inner(x), epsilon},
                       channels(x), terms);
       if (out.size() < 3) return;
-      device_->launch(kernels::NormaliseBackward<T>{data<T>(dy), data<T>(x), data(in[2]), data(in[3]), data(in[4]),
-                                                    data(out[0]), data(out[1]), data<T>(out[2]), channels(x), inner(x),
-                                                    epsilon, 1 / static_cast<float>(terms)},
-                      count(x));
+      with_channels_together(x, [&]<int kWidth>() {
+        const auto parameters = [&](TensorId id) { return packs<float, kWidth>(id); };
+        device_->launch(
+            kernels::NormaliseBackward<T, kWidth>{packs<T, kWidth>(dy), packs<T, kWidth>(x), parameters(in[2]),
+                                                  parameters(in[3]), parameters(in[4]), parameters(out[0]),
+                                                  parameters(out[1]), packs<T, kWidth>(out[2]), channels(x) / kWidth,
+                                                  inner(x), epsilon, 1 / static_cast<float>(terms)},
+            count(x) / kWidth);
+      });
     });
   });
 }

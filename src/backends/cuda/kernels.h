@@ -170,11 +170,17 @@ struct Pooling {
     return ((at.plane * size[0] + at.row) * size[1] + at.column) * inner + at.channel;
   }
 
-  // Calls f(element of x, its tap, row-major in the window) for every tap of y's element i that lies within x, in
+  // The element of x at the corner of the window of y's element there, if that lies within x.
+  template <class Index>
+  TRIPHASE_HOST_DEVICE Index corner(const Place<Index>& y) const {
+    return index<Index>({y.plane, y.row * stride[0] - static_cast<Index>(padding[0]),
+                         y.column * stride[1] - static_cast<Index>(padding[1]), y.channel},
+                        in);
+  }
+  // Calls f(element of x, its tap, row-major in the window) for every tap of y's element there that lies within x, in
   // order.
   template <class Index, class F>
-  TRIPHASE_HOST_DEVICE void for_each_tap(Index i, F f) const {
-    const Place<Index> y = place(i, out);
+  TRIPHASE_HOST_DEVICE void for_each_tap(const Place<Index>& y, F f) const {
     const Range<Index> rows = taps(0, y.row);
     const Range<Index> columns = taps(1, y.column);
     const Index row = y.row * stride[0] - static_cast<Index>(padding[0]);  // of the window's corner
@@ -184,11 +190,6 @@ struct Pooling {
       TRIPHASE_NO_UNROLL
       for (Index c = columns.begin; c < columns.end; ++c) f(line + c * inner, r * static_cast<Index>(kernel[1]) + c);
     }
-  }
-  template <class Index>
-  TRIPHASE_HOST_DEVICE Index first_tap(Index i) const {
-    const Place<Index> y = place(i, out);
-    return taps(0, y.row).begin * static_cast<Index>(kernel[1]) + taps(1, y.column).begin;
   }
   // Calls f(element of y, its row and column, the tap) for every window that holds x's element i, and the tap that it
   // is there.
@@ -221,13 +222,14 @@ struct Pooling {
   }
 };
 
-// Channels side by side that a thread pools at once where it can: what does not depend on them is computed once.
-inline constexpr int kPooledTogether = 4;
+// Channels side by side that a thread computes at once where it can: what does not depend on them is computed once.
+inline constexpr int kChannelsTogether = 4;
 
 // The kernels of pools count in packs of kWidth channels.
 
-// y = the largest of a window's taps within x, tap = the first of equals, row-major in the window.
-template <class T, class Tap, int kWidth>
+// y = the largest of a window's taps within x, tap = the first of equals, row-major in the window. With kSide the
+// kernel is kSide x kSide, and the taps of a window that lies within x are read all at once.
+template <class T, class Tap, int kWidth, int kSide = 0>
 struct MaxPool {
   Pooling pool;
   const Pack<T, kWidth>* x;
@@ -237,26 +239,42 @@ struct MaxPool {
   struct Largest {
     float x[kWidth];
     int32_t tap[kWidth];
+
+    TRIPHASE_HOST_DEVICE void take(const Pack<T, kWidth>& taken, int32_t from) {
+      TRIPHASE_UNROLL
+      for (int c = 0; c < kWidth; ++c) {
+        const float value = taken.values[c];
+        const bool larger = value > x[c];
+        x[c] = larger ? value : x[c];
+        tap[c] = larger ? from : tap[c];
+      }
+    }
   };
   template <class Index>
   TRIPHASE_HOST_DEVICE Largest value(Index i) const {
-    const auto first = static_cast<int32_t>(pool.first_tap(i));
+    const Pooling::Place<Index> at = pool.place(i, pool.out);
+    const auto rows = pool.taps(0, at.row);
+    const auto columns = pool.taps(1, at.column);
+    const auto first = static_cast<int32_t>(rows.begin * static_cast<Index>(pool.kernel[1]) + columns.begin);
     Largest best;
     TRIPHASE_UNROLL
     for (int c = 0; c < kWidth; ++c) {
       best.x[c] = -INFINITY;
       best.tap[c] = first;
     }
-    pool.for_each_tap(i, [&](Index from, Index own) {
-      const Pack<T, kWidth> taken = x[from];
-      TRIPHASE_UNROLL
-      for (int c = 0; c < kWidth; ++c) {
-        const float value = taken.values[c];
-        const bool larger = value > best.x[c];
-        best.x[c] = larger ? value : best.x[c];
-        best.tap[c] = larger ? static_cast<int32_t>(own) : best.tap[c];
+    if constexpr (kSide > 0) {
+      if (rows.end - rows.begin == kSide && columns.end - columns.begin == kSide) {
+        const Pack<T, kWidth>* corner = x + pool.corner(at);
+        const Index line = static_cast<Index>(pool.in[1]) * static_cast<Index>(pool.inner);
+        Pack<T, kWidth> taken[kSide * kSide];
+        TRIPHASE_UNROLL
+        for (int t = 0; t < kSide * kSide; ++t) taken[t] = corner[t / kSide * line + t % kSide * pool.inner];
+        TRIPHASE_UNROLL
+        for (int t = 0; t < kSide * kSide; ++t) best.take(taken[t], t);
+        return best;
       }
-    });
+    }
+    pool.for_each_tap(at, [&](Index from, Index own) { best.take(x[from], static_cast<int32_t>(own)); });
     return best;
   }
   TRIPHASE_HOST_DEVICE void put(int64_t i, const Largest& best) const {
@@ -401,8 +419,8 @@ struct AveragePool {
   template <class Index>
   TRIPHASE_HOST_DEVICE Pack<float, kWidth> value(Index i) const {
     Pack<float, kWidth> sum{};
-    pool.for_each_tap(i, [&](Index from, Index) { sum += x[from]; });
-    const auto place = pool.place(i, pool.out);
+    const Pooling::Place<Index> place = pool.place(i, pool.out);
+    pool.for_each_tap(place, [&](Index from, Index) { sum += x[from]; });
     const float divisor = count(pool, count_padding, place.row, place.column);
     TRIPHASE_UNROLL
     for (int c = 0; c < kWidth; ++c) sum.values[c] /= divisor;
@@ -442,48 +460,69 @@ TRIPHASE_HOST_DEVICE inline float inverse_root(float x) {
 #endif
 }
 
+// What normalises counts in packs of kWidth channels that lie side by side, or in single elements.
+
 // y = (x - mean) / sqrt(variance + epsilon) gamma + beta, each by channel.   x, y: [N, channels, inner]
-template <class T>
+template <class T, int kWidth>
 struct Normalise {
-  const T* x;
-  const float* gamma;
-  const float* beta;
-  const float* mean;
-  const float* variance;
-  T* y;
+  using Parameters = Pack<float, kWidth>;
+  const Pack<T, kWidth>* x;
+  const Parameters* gamma;
+  const Parameters* beta;
+  const Parameters* mean;
+  const Parameters* variance;
+  Pack<T, kWidth>* y;
   Divisor channels, inner;
   float epsilon;
 
   template <class Index>
-  TRIPHASE_HOST_DEVICE float value(Index i) const {
-    const int64_t c = i / inner % channels;
-    return (x[i] - mean[c]) * inverse_root(variance[c] + epsilon) * gamma[c] + beta[c];
+  TRIPHASE_HOST_DEVICE Pack<float, kWidth> value(Index i) const {
+    const Index c = i / inner % channels;
+    const Pack<T, kWidth> from = x[i];
+    const Parameters g = gamma[c], b = beta[c], m = mean[c], v = variance[c];
+    Pack<float, kWidth> result;
+    TRIPHASE_UNROLL
+    for (int n = 0; n < kWidth; ++n) {
+      result.values[n] =
+          (from.values[n] - m.values[n]) * inverse_root(v.values[n] + epsilon) * g.values[n] + b.values[n];
+    }
+    return result;
   }
-  TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { y[i] = value; }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, const Pack<float, kWidth>& value) const { y[i] = value.template as<T>(); }
 };
 
 // dx = gamma inverse (dy - dbeta share - (x - mean) inverse dgamma share), inverse = 1 / sqrt(variance + epsilon), of
 // whose channel each value is a share.
-template <class T>
+template <class T, int kWidth>
 struct NormaliseBackward {
-  const T* dy;
-  const T* x;
-  const float* gamma;
-  const float* mean;
-  const float* variance;
-  const float* dgamma;
-  const float* dbeta;
-  T* dx;
+  using Parameters = Pack<float, kWidth>;
+  const Pack<T, kWidth>* dy;
+  const Pack<T, kWidth>* x;
+  const Parameters* gamma;
+  const Parameters* mean;
+  const Parameters* variance;
+  const Parameters* dgamma;
+  const Parameters* dbeta;
+  Pack<T, kWidth>* dx;
   Divisor channels, inner;
   float epsilon, share;
 
   template <class Index>
-  TRIPHASE_HOST_DEVICE float value(Index i) const {
-    const int64_t c = i / inner % channels;
-    const float inverse = inverse_root(variance[c] + epsilon);
-    return gamma[c] * inverse * (dy[i] - dbeta[c] * share - (x[i] - mean[c]) * inverse * (dgamma[c] * share));
+  TRIPHASE_HOST_DEVICE Pack<float, kWidth> value(Index i) const {
+    const Index c = i / inner % channels;
+    const Pack<T, kWidth> gradient = dy[i];
+    const Pack<T, kWidth> from = x[i];
+    const Parameters g = gamma[c], m = mean[c], v = variance[c], dg = dgamma[c], db = dbeta[c];
+    Pack<float, kWidth> result;
+    TRIPHASE_UNROLL
+    for (int n = 0; n < kWidth; ++n) {
+      const float inverse = inverse_root(v.values[n] + epsilon);
+      const float product = (from.values[n] - m.values[n]) * inverse * (dg.values[n] * share);
+      result.values[n] = g.values[n] * inverse * (gradient.values[n] - db.values[n] * share - product);
+    }
+    return result;
   }
-  TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { dx[i] = value; }
+  TRIPHASE_HOST_DEVICE void put(int64_t i, const Pack<float, kWidth>& value) const { dx[i] = value.template as<T>(); }
 };
 
 // running = keep running + take current, of two statistics of so many channels, the second's elements after the first's
@@ -969,15 +1008,19 @@ template <class T, class... Rule>
 struct ElementKernels<T, std::variant<Rule...>> {
   using Kernels = std::variant<
       kernels::Relu<T>, kernels::ReluBackward<T>, kernels::Add<T>, kernels::AddBias<T>, kernels::MaxPool<T, uint8_t, 1>,
-      kernels::MaxPool<T, uint8_t, kernels::kPooledTogether>, kernels::MaxPool<T, int32_t, 1>,
-      kernels::MaxPool<T, int32_t, kernels::kPooledTogether>, kernels::MaxPoolBackward<T, uint8_t, 1>,
-      kernels::MaxPoolBackward<T, uint8_t, kernels::kPooledTogether>, kernels::MaxPoolBackward<T, int32_t, 1>,
-      kernels::MaxPoolBackward<T, int32_t, kernels::kPooledTogether>, kernels::MaxPoolBackwardInBlocks<T, uint8_t, 1>,
-      kernels::MaxPoolBackwardInBlocks<T, uint8_t, kernels::kPooledTogether>, kernels::AveragePool<T, 1>,
-      kernels::AveragePool<T, kernels::kPooledTogether>, kernels::AveragePoolBackward<T, 1>,
-      kernels::AveragePoolBackward<T, kernels::kPooledTogether>, kernels::Normalise<T>, kernels::NormaliseBackward<T>,
-      kernels::Probabilities<T>, kernels::SoftmaxCrossEntropyBackward<T>, kernels::Scale<T>, kernels::Convert<T>,
-      kernels::Transpose<T>, kernels::Update<Rule, T>...>;
+      kernels::MaxPool<T, uint8_t, kernels::kChannelsTogether>, kernels::MaxPool<T, uint8_t, 1, 2>,
+      kernels::MaxPool<T, uint8_t, kernels::kChannelsTogether, 2>, kernels::MaxPool<T, uint8_t, 1, 3>,
+      kernels::MaxPool<T, uint8_t, kernels::kChannelsTogether, 3>, kernels::MaxPool<T, int32_t, 1>,
+      kernels::MaxPool<T, int32_t, kernels::kChannelsTogether>, kernels::MaxPoolBackward<T, uint8_t, 1>,
+      kernels::MaxPoolBackward<T, uint8_t, kernels::kChannelsTogether>, kernels::MaxPoolBackward<T, int32_t, 1>,
+      kernels::MaxPoolBackward<T, int32_t, kernels::kChannelsTogether>, kernels::MaxPoolBackwardInBlocks<T, uint8_t, 1>,
+      kernels::MaxPoolBackwardInBlocks<T, uint8_t, kernels::kChannelsTogether>, kernels::AveragePool<T, 1>,
+      kernels::AveragePool<T, kernels::kChannelsTogether>, kernels::AveragePoolBackward<T, 1>,
+      kernels::AveragePoolBackward<T, kernels::kChannelsTogether>, kernels::Normalise<T, 1>,
+      kernels::Normalise<T, kernels::kChannelsTogether>, kernels::NormaliseBackward<T, 1>,
+      kernels::NormaliseBackward<T, kernels::kChannelsTogether>, kernels::Probabilities<T>,
+      kernels::SoftmaxCrossEntropyBackward<T>, kernels::Scale<T>, kernels::Convert<T>, kernels::Transpose<T>,
+      kernels::Update<Rule, T>...>;
 };
 template <class T>
 using ElementKernelsOf = typename ElementKernels<T, Optimizer>::Kernels;

@@ -124,6 +124,14 @@ class CudaPlan : public GroupedPlan {
   bool lies_channels_last(TensorId id) const { return channels_last_[static_cast<size_t>(id)] != 0; }
   // How many neighbours in memory are of one channel.
   int64_t inner(TensorId id) const { return lies_channels_last(id) ? 1 : count(id) / shape(id)[0] / shape(id)[1]; }
+  // Calls f.operator()<kWidth>() with how many channels side by side a thread computes at once: packs, if they fill
+  // them.
+  template <class F>
+  auto with_channels_together(TensorId id, F f) const {
+    constexpr int kWidth = kernels::kChannelsTogether;
+    if (lies_channels_last(id) && channels(id) % kWidth == 0) return f.template operator()<kWidth>();
+    return f.template operator()<1>();
+  }
   DType dtype(TensorId id) const { return program_.tensor(id).type.dtype; }
   int group_index() const { return static_cast<int>(groups().size()); }
   // The only op that reads a tensor if it belongs to the same phase, else -1.
