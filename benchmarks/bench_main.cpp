@@ -11,13 +11,6 @@
 namespace triphase {
 namespace {
 
-// Google Benchmark asks for a reporter; rows go their own way, so that this one is silent.
-class SilentReporter : public benchmark::BenchmarkReporter {
- public:
-  bool ReportContext(const Context&) override { return true; }
-  void ReportRuns(const std::vector<Run>&) override {}
-};
-
 // Google Benchmark has defaults of its own in the environment; what it is told here it takes from nowhere else.
 void initialize_benchmark(std::string program, const BenchFlags& flags) {
   std::vector<std::string> told = {
@@ -49,33 +42,6 @@ int bench_main(int argc, char** argv, CLI::App& app, BenchFlags& flags, const st
     }
     return code;
   });
-}
-
-int run_selected(BenchRun& run, const std::string& noun, const BenchFlags& flags) {
-  const std::vector<std::vector<std::string>> names = run.names();
-  const std::vector<int> selected = filtered(names, flags.filter, noun);
-  run.select(selected, flags.repetitions);
-  if (flags.list_tests) {
-    for (const int i : selected) std::cout << names[static_cast<size_t>(i)].back() << "\n";
-    return 0;
-  }
-  if (flags.dry_run) {
-    run.dry_run();
-    return 0;
-  }
-  run.start();
-  for (const int i : selected) {
-    benchmark::RegisterBenchmark(names[static_cast<size_t>(i)].back().c_str(),
-                                 [&run, i](benchmark::State& state) {
-                                   const double median_s = run.run_item(i);
-                                   for (auto _ : state) state.SetIterationTime(median_s);
-                                 })
-        ->Iterations(1)
-        ->UseManualTime();
-  }
-  SilentReporter reporter;
-  benchmark::RunSpecifiedBenchmarks(&reporter, "all");  // that is, of the selected
-  return run.finish();
 }
 
 }  // namespace triphase

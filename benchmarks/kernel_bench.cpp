@@ -6,6 +6,7 @@
 // measure/kernel_source.h. A cold row says whether it is proven to have been cold: no faster than its operands can come
 // from memory. What is not measured: what a step does between kernels, and what one kernel leaves in the caches for the
 // next; triphase_steps does that.
+#include "bench_main.h"
 #include "kernel_run.h"
 
 namespace triphase {
@@ -15,7 +16,7 @@ int run(KernelFlags& flags) {
   if (flags.selection.empty()) flags.selection.suite = "kernels";
   KernelRun run(
       flags, distinct_kernels(select_cases(flags.selection, flags.backends, flags.threads, flags.time_per_kernel_s)));
-  return run_selected(run, "kernel", flags);
+  return run.run();
 }
 
 }  // namespace

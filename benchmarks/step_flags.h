@@ -6,14 +6,14 @@
 
 namespace triphase {
 
-struct Flags : BenchFlags {
+struct StepFlags : BenchFlags {
   double time_per_case_s = 4;
   double interval = 0.01;
   std::string ceilings = "auto";
   bool explain = false;
 };
 
-inline void add_flags(CLI::App& app, Flags& flags) {
+inline void add_flags(CLI::App& app, StepFlags& flags) {
   add_bench_flags(app, flags, "case");
   app.add_option("--time_per_case", flags.time_per_case_s,
                  "Seconds of stepping a case, beyond which only what is missing of seven steps is run")

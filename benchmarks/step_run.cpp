@@ -5,68 +5,55 @@
 #include <iostream>
 
 #include "bin/signals.h"
-#include "dry_run.h"
-#include "report/environment.h"
 #include "report/explain.h"
 #include "report/format.h"
 
 namespace triphase {
-
-using Json = nlohmann::ordered_json;
-
 namespace {
 
-const Json& step_row(const Journal::Rows& rows) {
-  for (const Json& row : rows) {
+const nlohmann::ordered_json& step_row(const Journal::Rows& rows) {
+  for (const auto& row : rows) {
     if (row["phase"] == "step") return row;
   }
   return rows.front();
 }
 
+// A network's file may change between runs.
+std::vector<BenchItem> items(const std::vector<Case>& cases) {
+  std::vector<BenchItem> all;
+  for (const Case& item : cases) {
+    const std::string name = item.id.name();
+    all.push_back({{name}, name + "/network:" + std::to_string(item.network), item.expected_s, item.cannot_run});
+  }
+  return all;
+}
+
 }  // namespace
 
-StepRun::StepRun(Flags flags, std::vector<Case> cases)
-    : flags_(std::move(flags)),
-      cases_(std::move(cases)),
-      environment_(environment()),
-      progress_(static_cast<int>(cases_.size()), 0),
-      options_(measure_options(flags_)) {
+StepRun::StepRun(const StepFlags& flags, std::vector<Case> cases)
+    : BenchRun("triphase_steps", "case", flags, items(cases)), flags_(flags), cases_(std::move(cases)) {
   options_.sampling.budget_s = flags_.time_per_case_s;
   options_.sampling.relative_half_width = flags_.interval;
 }
 
-Json StepRun::what_results_depend_on() const {
-  return {{"environment", environment_["fingerprint"]},
-          {"threads", flags_.threads},
+StepRun::Json StepRun::settings() const {
+  return {{"threads", flags_.threads},
           {"verify", flags_.verify},
           {"seed", flags_.seed},
           {"time_per_case", flags_.time_per_case_s},
           {"precision", flags_.interval}};
 }
 
-std::vector<std::vector<std::string>> StepRun::names() const {
-  std::vector<std::vector<std::string>> all;
-  for (const Case& item : cases_) all.push_back({item.id.name()});
-  return all;
-}
+StepRun::Json StepRun::record() const { return {{"ceilings", machines_->record()}}; }
 
-void StepRun::select(const std::vector<int>& indices, int repetitions) {
-  selected_ = indices;
-  repetitions_ = repetitions;
-  double expected_s = 0;
-  for (const int i : indices) expected_s += cases_[static_cast<size_t>(i)].expected_s * repetitions;
-  progress_ = ProgressLine(static_cast<int>(indices.size()) * repetitions, expected_s);
-}
-
-void StepRun::start() {
+std::vector<std::string> StepRun::start() {
   std::vector<std::string> notes;
   machines_.emplace(flags_.ceilings, flags_.backends, flags_.threads, notes);
   options_.max_memory_bytes = memory_to_use(flags_.max_memory);  // beside the gauge
-  journal_.emplace(flags_.out, what_results_depend_on(), flags_.resume);
-  for (const std::string& note : notes) progress_.note(note);
+  return notes;
 }
 
-std::string StepRun::outcome(const Journal::Rows& rows) {
+std::string StepRun::outcome(const Rows& rows) const {
   const Json& step = step_row(rows);
   if (!step.contains("median_s")) return step.value("status", "") + ": " + step.value("reason", "");
   std::string text = duration(step["median_s"].get<double>()) + " a step";
@@ -74,53 +61,29 @@ std::string StepRun::outcome(const Journal::Rows& rows) {
   return text;
 }
 
-double StepRun::run_item(int index) {
+std::variant<StepRun::Rows, Unsupported> StepRun::measured(int index, const Repetition& repetition,
+                                                           const StageProgress& watch) {
   const Case& item = cases_[static_cast<size_t>(index)];
-  const std::string name = item.id.name();
-  const int repetition = repetitions_done_[index]++;
-  const auto position = static_cast<int>(done_.size());
-  Done done{index, repetition, {}};
-  bool measured = false;
-  const std::string key = name + "/network:" + std::to_string(item.network);  // a file may change between runs
-  if (const Journal::Rows* earlier = journal_->find(key, repetition)) {
-    done.rows = *earlier;
-  } else {
-    Measurement result;
-    if (stop_signal() != 0) {
-      result = skipped("interrupted before it was measured");
-    } else if (!item.cannot_run.empty()) {
-      result = skipped(item.cannot_run);
-    } else if (const auto made = make_backend(item.id.backend); const auto* why = std::get_if<Unsupported>(&made)) {
-      result = skipped(why->reason);  // it could run when the run began: a device may be lost
-    } else {
-      Backend& backend = *std::get<std::unique_ptr<Backend>>(made);
-      MeasureOptions options = options_;
-      options.gauge = machines_->gauge(item.id.backend);
-      options.max_memory_bytes = memory_to_use(flags_.max_memory, backend, options_.max_memory_bytes);
-      result = measure(*item.program, backend, options, [&](std::string_view stage, const Samples* so_far) {
-        const double share = so_far ? so_far->measured_s / options_.sampling.budget_s : 0;
-        progress_.show(position, name, std::string(stage), std::min(share, 1.0), expected_before_s_, item.expected_s);
-        return stop_signal() == 0;
-      });
-      measured = stop_signal() == 0;
-    }
-    done.rows = rows_of(item, {repetition, repetitions_}, result);
-  }
-  expected_before_s_ += item.expected_s;
-  if (measured) journal_->append(key, repetition, done.rows);
-  progress_.finish(position, name, outcome(done.rows), !step_row(done.rows).contains("error_occurred"));
-  const Json& step = step_row(done.rows);
-  const double median_s = step.value("median_s", 0.0);
-  done_.push_back(std::move(done));
-  return median_s;
+  const auto made = make_backend(item.id.backend);
+  if (const auto* why = std::get_if<Unsupported>(&made)) return *why;
+  Backend& backend = *std::get<std::unique_ptr<Backend>>(made);
+  MeasureOptions options = options_;
+  options.gauge = machines_->gauge(item.id.backend);
+  options.max_memory_bytes = memory_to_use(flags_.max_memory, backend, options_.max_memory_bytes);
+  return rows_of(item, repetition, measure(*item.program, backend, options, watch));
 }
 
-Journal::Rows StepRun::rows_of(const Case& item, const Repetition& repetition, const Measurement& measured) {
+StepRun::Rows StepRun::skipped_rows(int index, const Repetition& repetition, const std::string& reason) const {
+  const Case& item = cases_[static_cast<size_t>(index)];
+  return rows(item.id, repetition, *item.program, skipped(reason));
+}
+
+StepRun::Rows StepRun::rows_of(const Case& item, const Repetition& repetition, const Measurement& measured) {
   const auto against_ceilings = [&] {
     return rows(item.id, repetition, *item.program, measured,
                 machines_->expectation(item.id.backend, *item.program, measured));
   };
-  Journal::Rows result = against_ceilings();
+  Rows result = against_ceilings();
   if (const Json* row = KnownMachines::above_ceiling(result); row != nullptr && stop_signal() == 0) {
     if (const std::string text = machines_->remeasure(item.id.backend, *row); !text.empty()) {
       progress_.note(text);
@@ -130,24 +93,16 @@ Journal::Rows StepRun::rows_of(const Case& item, const Repetition& repetition, c
   return result;
 }
 
-void StepRun::dry_run() const {
+DryRun StepRun::dry_run(const std::vector<int>& indices) const {
   DryRun run({"case"}, "cases", flags_);
-  for (const int i : selected_) {
+  for (const int i : indices) {
     const Case& item = cases_[static_cast<size_t>(i)];
-    const std::string name = item.id.name();
-    run.add({name}, *item.program, item.id.backend, item.cannot_run, item.expected_s * repetitions_);
+    run.add({item.id.name()}, *item.program, item.id.backend, item.cannot_run, expected_s(i));
   }
-  std::cout << run.text();
+  return run;
 }
 
-Json StepRun::document() const {
-  return results_document(
-      "triphase_steps", flags_,
-      {{"environment", environment_}, {"ceilings", machines_->record()}, {"settings", what_results_depend_on()}},
-      done_);
-}
-
-void StepRun::print_table() const {
+void StepRun::print_table(const std::vector<Done>& all) const {
   // Where all cases have one, it says nothing.
   const auto differs = [&](std::string CaseId::*part) {
     return std::ranges::any_of(cases_, [&](const Case& item) { return item.id.*part != cases_.front().id.*part; });
@@ -159,11 +114,10 @@ void StepRun::print_table() const {
                "with update: FLOP", "time"});
   std::string problems;
   Disturbed disturbed;
-  for (const Done& done : done_) {
+  for (const Done& done : all) {
     const Json& step = step_row(done.rows);
     if (!step.contains("median_s")) {
-      problems += step.value("status", "") + ": " + cases_[static_cast<size_t>(done.index)].id.name() + ": " +
-                  step.value("reason", "") + "\n";
+      problems += step.value("status", "") + ": " + case_of(done).id.name() + ": " + step.value("reason", "") + "\n";
       continue;
     }
     const auto time_of = [&](const std::string& phase) -> std::string {
@@ -175,7 +129,7 @@ void StepRun::print_table() const {
     const auto number = [&](const char* key) {
       return step.contains(key) ? fixed(step[key].get<double>(), 2) : std::string("-");
     };
-    const CaseId& id = cases_[static_cast<size_t>(done.index)].id;
+    const CaseId& id = case_of(done).id;
     table.add({id.model, std::to_string(id.batch),
                (dtypes ? id.dtype + ", " : "") + id.optimizer + (backends ? ", " + id.backend : ""),
                time_of("step") + disturbed.mark(step), time_of("forward"), time_of("backward"), time_of("update"),
@@ -185,7 +139,7 @@ void StepRun::print_table() const {
   std::cout << "\n" << table.text();
   size_t above = 0;
   double most = 0;
-  for (const Done& done : done_) {
+  for (const Done& done : all) {
     for (const Json& row : done.rows) {
       above += row.contains("above_ceiling");
       most = std::max(most, row.value("above_ceiling", 0.0));
@@ -201,27 +155,10 @@ void StepRun::print_table() const {
   std::cout << disturbed.text("cases");
 }
 
-void StepRun::print_explanations() const {
-  for (const Done& done : done_) {
-    std::cout << "\n" << cases_[static_cast<size_t>(done.index)].id.name() << "\n" << explain(done.rows);
-  }
-}
-
-int StepRun::finish() {
-  std::map<std::pair<int, int>, bool> have;
-  for (const Done& done : done_) have[{done.index, done.repetition}] = true;
-  for (const int i : selected_) {
-    for (int r = 0; r < repetitions_; ++r) {
-      if (have.contains({i, r})) continue;
-      const Case& item = cases_[static_cast<size_t>(i)];
-      done_.push_back(
-          {i, r, rows(item.id, {r, repetitions_}, *item.program, skipped("interrupted before it was measured"))});
-    }
-  }
-  return conclude(flags_, document(), *journal_, progress_, [&] {
-    print_table();
-    if (flags_.explain) print_explanations();
-  });
+void StepRun::print(const std::vector<Done>& all) const {
+  print_table(all);
+  if (!flags_.explain) return;
+  for (const Done& done : all) std::cout << "\n" << case_of(done).id.name() << "\n" << explain(done.rows);
 }
 
 }  // namespace triphase
