@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -62,11 +63,28 @@ class StepSource {
   virtual std::optional<double> run_launched_step() { return {}; }
 };
 
+// What computes a group: a library's call, an own loop of the host's, or an own kernel of a device's.
+struct Implementation {
+  enum class By { kLibrary, kLoop, kKernel };
+  std::string name;  // "matmul:brg:avx512_core", "loop:product", "kernel:relu"
+  By by = By::kLibrary;
+  bool streams = false;  // its results pass the caches by
+
+  Implementation() = default;
+  Implementation(std::string that, By whose = By::kLibrary, bool streaming = false)
+      : name(std::move(that)), by(whose), streams(streaming) {}
+  Implementation(const char* that) : name(that) {}
+};
+inline Implementation own_loop(const std::string& name, bool streams = false) {
+  return {"loop:" + name + (streams ? "_streamed" : ""), Implementation::By::kLoop, streams};
+}
+inline Implementation own_kernel(const std::string& name) { return {"kernel:" + name, Implementation::By::kKernel}; }
+
 // A unit that a plan executes: one op, or several fused into one call. Never crosses a phase.
 struct Group {
-  std::vector<int> ops;        // indices into the program, ascending; the first gives layer and phase
-  std::string implementation;  // the library's name for what runs, or our own
-  int64_t traffic_bytes = 0;   // what it moves as planned: operands that exist in memory, and inserted reorders
+  std::vector<int> ops;  // indices into the program, ascending; the first gives layer and phase
+  Implementation implementation;
+  int64_t traffic_bytes = 0;  // what it moves as planned: operands that exist in memory, and inserted reorders
 };
 
 // Where a tensor lies among all the memory of a plan; of no bytes where it is never written to memory.

@@ -36,7 +36,9 @@ class GroupedPlan : public Plan {
 
   // Groups run in the order added.
   void add_group(Group group, std::function<void()> run);
-  void set_implementation(size_t group, std::string name) { groups_[group].implementation = std::move(name); }
+  void set_implementation(size_t group, Implementation implementation) {
+    groups_[group].implementation = std::move(implementation);
+  }
   void add_traffic(size_t group, int64_t bytes) { groups_[group].traffic_bytes += bytes; }
   const Marking& marking(Marks marks) const { return markings_[static_cast<size_t>(marks)]; }
   void run(int group) { runs_[static_cast<size_t>(group)](); }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "layers/kinds.h"
 
-#include <cmath>
 #include <stdexcept>
 
 namespace triphase {
@@ -47,10 +46,6 @@ Window read_window(Attributes& attributes, bool dilation, bool stride_is_kernel)
   window.padding = attributes.pair("padding", 0, kMaxWindow, 0);
   if (dilation) window.dilation = attributes.pair("dilation", 1, kMaxWindow, 1);
   return window;
-}
-
-Init weight_init(int64_t fan_in) {
-  return {Init::Kind::kTruncatedNormal, 1.0 / std::sqrt(static_cast<double>(fan_in))};
 }
 
 }  // namespace triphase

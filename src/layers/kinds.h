@@ -39,7 +39,4 @@ void require_rank(const Shape& shape, size_t rank, std::string_view meaning);
 // kernel (or kernel_size), stride, padding and, where allowed, dilation.
 Window read_window(Attributes&, bool dilation, bool stride_is_kernel);
 
-// How a weight that sums over fan_in terms begins: a normal of standard deviation 1 / √fan_in, truncated.
-Init weight_init(int64_t fan_in);
-
 }  // namespace triphase

@@ -173,12 +173,6 @@ std::vector<double> edges_s(const StepProgram& program, const Op& op, double flo
 constexpr double kLinesBeforePrefetch = 256;
 constexpr double kLineBytes = 64;
 
-// Whether its results pass the caches by.
-bool streams(const Group& group) { return group.implementation.find("_streamed") != std::string::npos; }
-
-// Whether it is launched on a device by no library's call.
-bool is_own_kernel(const Group& group) { return group.implementation.starts_with("kernel:"); }
-
 Demand demand_of(const StepProgram& program, const Group& group, const std::vector<Access>& accesses,
                  const Machine& machine) {
   const Op& op = main_op(program, group);
@@ -194,7 +188,10 @@ Demand demand_of(const StepProgram& program, const Group& group, const std::vect
   const bool in_place = std::ranges::any_of(accesses, &Access::in_place);
   double start_s = 0;
   for (const Access& access : accesses) {
-    const char* kernel = in_place ? "update" : !access.write ? "read" : streams(group) ? "stream" : "write";
+    const char* kernel = in_place                       ? "update"
+                         : !access.write                ? "read"
+                         : group.implementation.streams ? "stream"
+                                                        : "write";
     double lines_to_start = access.in_place ? 0 : kLinesBeforePrefetch;
     for (const Stretch& stretch : access.stretches) {
       for (const Machine::Share& part : machine.shares(stretch.distance_bytes)) {
@@ -206,7 +203,8 @@ Demand demand_of(const StepProgram& program, const Group& group, const std::vect
       lines_to_start -= lines;
     }
   }
-  if (!accesses.empty()) demand.latency_s = *machine.latency_s(is_own_kernel(group) ? "fork_join" : "call");
+  const bool launched = group.implementation.by == Implementation::By::kKernel;  // by no library's call
+  if (!accesses.empty()) demand.latency_s = *machine.latency_s(launched ? "fork_join" : "call");
   const auto level_s = [&](const char* level) {
     const auto found = demand.level_s.find(level);
     return found == demand.level_s.end() ? 0 : found->second;
@@ -262,7 +260,7 @@ std::string family_of(const StepProgram& program, const Group& group) {
   const std::string in =  // by loop, below, stays last
       program.precision == Precision::kF32 ? "" : " in " + std::string(to_string(program.precision));
   if (std::holds_alternative<MatMul>(op.kind)) {
-    return "linear " + phase + in + (group.implementation.starts_with("loop:") ? kByLoop : "");
+    return "linear " + phase + in + (group.implementation.by == Implementation::By::kLoop ? kByLoop : "");
   }
   if (const Conv2d* conv = convolution_of(op.kind)) {
     return (conv->groups > 1 ? "grouped convolution " : "convolution ") + phase + in;

@@ -51,8 +51,8 @@ std::string describe_fault(const StepProgram& program, const Group& group, const
   const DType dtype = tensor.type.dtype;
   const bool scaled = tensor.role == Role::kGradient && program.loss_scale > 1;
   return program.layers[static_cast<size_t>(op.layer)].name + ": " + std::string(name_of(op.kind)) + " (" +
-         group.implementation + ") wrote " + printed(found) + " to element " + std::to_string(expected.index) + " of " +
-         tensor.name + " where float64 has " + printed(expected.element.value) + " (bound " +
+         group.implementation.name + ") wrote " + printed(found) + " to element " + std::to_string(expected.index) +
+         " of " + tensor.name + " where float64 has " + printed(expected.element.value) + " (bound " +
          printed(expected.element.bound(dtype)) + ")" +
          (scaled && !std::isfinite(found) ? "; f16 ends at 65504, which a smaller --loss_scale keeps gradients below"
                                           : "");

@@ -154,31 +154,18 @@ void Builder::append_updates() {
 }
 
 TensorId Builder::add_tensor(std::string name, TensorType type, Role role, bool needs_gradient) {
-  Tensor tensor;
-  tensor.name = std::move(name);
-  tensor.type = std::move(type);
-  tensor.role = role;
-  program_.tensors.push_back(std::move(tensor));
   needs_gradient_.push_back(needs_gradient);
-  return static_cast<TensorId>(program_.tensors.size() - 1);
+  return program_.add(std::move(name), std::move(type), role);
 }
 
 std::vector<TensorId> Builder::append(Phase phase, const OpKind& kind, const std::vector<TensorId>& inputs,
                                       const std::vector<std::string>& names, Role role) {
   const std::vector<TensorType> types = infer(kind, program_.types(inputs));
-  const int index = static_cast<int>(program_.ops.size());
   const bool needs =
       phase == Phase::kForward && std::ranges::any_of(inputs, [&](TensorId id) { return needs_gradient(id); });
   Op op{kind, inputs, {}, layer_, phase};
-  for (size_t i = 0; i < types.size(); ++i) {
-    op.outputs.push_back(add_tensor(names[i], types[i], role, needs));
-    program_.tensors.back().producer = index;
-  }
-  for (const TensorId id : inputs) {
-    std::vector<int>& readers = program_.tensor(id).readers;
-    if (readers.empty() || readers.back() != index) readers.push_back(index);
-  }
-  program_.ops.push_back(op);
+  for (size_t i = 0; i < types.size(); ++i) op.outputs.push_back(add_tensor(names[i], types[i], role, needs));
+  program_.append(op);
   return op.outputs;
 }
 

@@ -2,7 +2,6 @@
 #include "program/kernel.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <set>
 #include <stdexcept>
@@ -35,7 +34,7 @@ class Extractor {
       to.optimizer = from.optimizer;
     }
     const auto scalars = static_cast<int64_t>(step_scalars(to.optimizer, 1).size());
-    to.scalars = add("optimizer.scalars", {{scalars}, DType::kF32}, Role::kScalars);
+    to.scalars = to.add("optimizer.scalars", {{scalars}, DType::kF32}, Role::kScalars);
     ids_[from.scalars] = to.scalars;
     for (const int op : ops) {
       for (const TensorId id : op_at(op).inputs) {
@@ -60,51 +59,36 @@ class Extractor {
  private:
   const Op& op_at(int op) const { return from_.ops[static_cast<size_t>(op)]; }
 
-  TensorId add(const std::string& name, const TensorType& type, Role role, Init init = {}) {
-    Tensor& tensor = kernel_.program.tensors.emplace_back();
-    tensor.name = name;
-    tensor.type = type;
-    tensor.role = role;
-    tensor.init = init;
-    return static_cast<TensorId>(kernel_.program.tensors.size() - 1);
-  }
-
   std::string numbered(const char* what) const { return what + std::to_string(kernel_.program.tensors.size()); }
 
   void append(const Op& op) {
     StepProgram& to = kernel_.program;
-    const auto index = static_cast<int>(to.ops.size());
     Op copy{op.kind, {}, {}, 0, op.phase};
     for (size_t i = 0; i < op.inputs.size(); ++i) {
       auto found = ids_.find(op.inputs[i]);
       if (found == ids_.end()) found = ids_.emplace(op.inputs[i], add_given(op, i)).first;
-      std::vector<int>& readers = to.tensor(found->second).readers;
-      if (readers.empty() || readers.back() != index) readers.push_back(index);
       copy.inputs.push_back(found->second);
     }
-    for (size_t i = 0; i < op.outputs.size(); ++i) {
-      const Tensor& old = from_.tensor(op.outputs[i]);
-      const TensorId id = add(numbered("out"), old.type, old.role);
-      to.tensor(id).producer = index;
-      ids_[op.outputs[i]] = id;
-      copy.outputs.push_back(id);
+    for (const TensorId output : op.outputs) {
+      const Tensor& old = from_.tensor(output);
+      copy.outputs.push_back(ids_[output] = to.add(numbered("out"), old.type, old.role));
     }
-    to.ops.push_back(std::move(copy));
+    to.append(std::move(copy));
   }
 
   TensorId add_given(const Op& op, size_t input) {
     const Tensor& old = from_.tensor(op.inputs[input]);
     const Shape& shape = old.type.shape;
     const std::string name = numbered("in");
+    StepProgram& to = kernel_.program;
     if (old.role == Role::kParameter || old.role == Role::kCopy) {
       const int64_t fan_in = shape.size() > 1 ? element_count(shape) / shape[0] : 1;
-      return add(name, old.type, Role::kParameter,
-                 {Init::Kind::kTruncatedNormal, 1 / std::sqrt(static_cast<double>(fan_in))});
+      return to.add(name, old.type, Role::kParameter, weight_init(fan_in));
     }
-    if (old.role != Role::kValue && old.role != Role::kGradient) return add(name, old.type, old.role, old.init);
-    if (!reads_moments(op.kind, input)) return add(name, old.type, Role::kInput);
+    if (old.role != Role::kValue && old.role != Role::kGradient) return to.add(name, old.type, old.role, old.init);
+    if (!reads_moments(op.kind, input)) return to.add(name, old.type, Role::kInput);
     const bool variance = input == op.inputs.size() - 1;
-    return add(name, old.type, Role::kStatistic, {Init::Kind::kConstant, variance ? kVariance : kMean});
+    return to.add(name, old.type, Role::kStatistic, {Init::Kind::kConstant, variance ? kVariance : kMean});
   }
 
   const StepProgram& from_;

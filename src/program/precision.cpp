@@ -16,6 +16,7 @@ class Narrower {
  public:
   Narrower(StepProgram& program, DType dtype) : program_(program), dtype_(dtype) {
     program.tensor(program.input).type.dtype = dtype;
+    for (Tensor& tensor : program.tensors) tensor.readers.clear();  // until each op is appended again
     for (Op& op : std::exchange(program.ops, {})) {
       if (reads_copies(op.kind)) {
         for (TensorId& id : op.inputs) id = copy_of(id);
@@ -23,20 +24,14 @@ class Narrower {
       const std::vector<TensorType> types = infer(op.kind, program.types(op.inputs));
       for (size_t i = 0; i < types.size(); ++i) program.tensor(op.outputs[i]).type = types[i];
       const auto copy = std::holds_alternative<Update>(op.kind) ? copies_.find(op.inputs[0]) : copies_.end();
-      program.ops.push_back(op);
+      program.append(op);
       if (copy != copies_.end()) replace(copy->second, op);
     }
-    link();
   }
 
  private:
   TensorId add(const std::string& name, const Tensor& master) {
-    Tensor copy;
-    copy.name = name;
-    copy.type = {master.type.shape, dtype_};
-    copy.role = Role::kCopy;
-    program_.tensors.push_back(std::move(copy));
-    return static_cast<TensorId>(program_.tensors.size() - 1);
+    return program_.add(name, {master.type.shape, dtype_}, Role::kCopy);
   }
 
   // What an op is to read for `id`: the copy of a parameter, anything else itself.
@@ -55,20 +50,7 @@ class Narrower {
   void replace(TensorId copy, const Op& update) {
     const TensorId next = add(program_.tensor(copy).name + ".next", program_.tensor(copy));
     program_.tensor(copy).next = next;
-    program_.ops.push_back({Convert{dtype_}, {update.outputs[0]}, {next}, update.layer, update.phase});
-  }
-
-  // Sets again which op writes and which read each tensor.
-  void link() {
-    for (Tensor& tensor : program_.tensors) tensor.readers.clear();
-    for (int i = 0; i < static_cast<int>(program_.ops.size()); ++i) {
-      const Op& op = program_.ops[static_cast<size_t>(i)];
-      for (const TensorId id : op.outputs) program_.tensor(id).producer = i;
-      for (const TensorId id : op.inputs) {
-        std::vector<int>& readers = program_.tensor(id).readers;
-        if (readers.empty() || readers.back() != i) readers.push_back(i);
-      }
-    }
+    program_.append({Convert{dtype_}, {update.outputs[0]}, {next}, update.layer, update.phase});
   }
 
   StepProgram& program_;

@@ -2,8 +2,10 @@
 #include "program/program.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <stdexcept>
+#include <utility>
 
 namespace triphase {
 
@@ -12,6 +14,27 @@ std::vector<TensorType> StepProgram::types(const std::vector<TensorId>& ids) con
   for (const TensorId id : ids) types.push_back(tensor(id).type);
   return types;
 }
+
+TensorId StepProgram::add(std::string name, TensorType type, Role role, Init init) {
+  Tensor& tensor = tensors.emplace_back();
+  tensor.name = std::move(name);
+  tensor.type = std::move(type);
+  tensor.role = role;
+  tensor.init = init;
+  return static_cast<TensorId>(tensors.size() - 1);
+}
+
+void StepProgram::append(Op op) {
+  const auto index = static_cast<int>(ops.size());
+  for (const TensorId id : op.outputs) tensor(id).producer = index;
+  for (const TensorId id : op.inputs) {
+    std::vector<int>& readers = tensor(id).readers;
+    if (readers.empty() || readers.back() != index) readers.push_back(index);  // once, if it reads it twice
+  }
+  ops.push_back(std::move(op));
+}
+
+Init weight_init(int64_t fan_in) { return {Init::Kind::kTruncatedNormal, 1 / std::sqrt(static_cast<double>(fan_in))}; }
 
 int64_t size_in_bytes(const TensorType& type) {
   return checked_mul(element_count(type.shape), size_in_bytes(type.dtype));
@@ -86,6 +109,7 @@ void validate(const StepProgram& program) {
   }
   std::vector<char> written(program.tensors.size());
   for (size_t i = 0; i < program.tensors.size(); ++i) written[i] = program.tensors[i].producer < 0;
+  std::vector<std::set<int>> readers(program.tensors.size());
   bool updating = false;
   for (size_t i = 0; i < program.ops.size(); ++i) {
     const Op& op = program.ops[i];
@@ -93,13 +117,20 @@ void validate(const StepProgram& program) {
         std::string(name_of(op.kind)) + " of " + program.layers[static_cast<size_t>(op.layer)].name;
     updating = updating || op.phase == Phase::kUpdate;
     require(updating == (op.phase == Phase::kUpdate), name + " comes after an update");
-    for (const TensorId id : op.inputs) require(written[static_cast<size_t>(id)], name + " reads what is not written");
+    for (const TensorId id : op.inputs) {
+      require(written[static_cast<size_t>(id)], name + " reads what is not written");
+      readers[static_cast<size_t>(id)].insert(static_cast<int>(i));
+    }
     require(infer(op.kind, program.types(op.inputs)) == program.types(op.outputs), name + " writes other types");
     for (const TensorId id : op.outputs) {
       require(!written[static_cast<size_t>(id)], name + " writes a tensor twice");
       require(program.tensor(id).producer == static_cast<int>(i), name + " is not its outputs' producer");
       written[static_cast<size_t>(id)] = 1;
     }
+  }
+  for (size_t i = 0; i < program.tensors.size(); ++i) {
+    const Tensor& tensor = program.tensors[i];
+    require(std::ranges::equal(tensor.readers, readers[i]), "others read " + tensor.name + " than it knows");
   }
 }
 

@@ -78,7 +78,15 @@ struct StepProgram {
   const Tensor& tensor(TensorId id) const { return tensors[static_cast<size_t>(id)]; }
   Tensor& tensor(TensorId id) { return tensors[static_cast<size_t>(id)]; }
   std::vector<TensorType> types(const std::vector<TensorId>& ids) const;
+
+  // Adds a tensor that nothing writes or reads yet.
+  TensorId add(std::string name, TensorType type, Role role, Init init = {});
+  // Appends an op on tensors that there are: from now on it writes its outputs and is the last to read its inputs.
+  void append(Op op);
 };
+
+// How a weight that sums over fan_in terms begins: a normal of standard deviation 1 / √fan_in, truncated.
+Init weight_init(int64_t fan_in);
 
 // Bytes of a tensor by its logical shape.
 int64_t size_in_bytes(const TensorType& type);
@@ -106,8 +114,8 @@ struct Memory {
 Memory logical_memory(const StepProgram& program);
 int64_t parameter_count(const StepProgram& program);
 
-// Checks the rules: written once, written before read, updates last, no shape that does not fit. Throws
-// std::logic_error; what a lowering produced must always pass.
+// Checks the rules: written once, written before read, updates last, no shape that does not fit, and every tensor knows
+// who writes and who reads it. Throws std::logic_error; what a lowering produced must always pass.
 void validate(const StepProgram& program);
 
 }  // namespace triphase

@@ -56,7 +56,7 @@ std::vector<Json> rows(const KernelId& id, const Repetition& repetition, const K
       const Op& op = kernel.program.ops[static_cast<size_t>(group.ops.front())];
       if (op.phase != kernel.phase) continue;
       planned_bytes += group.traffic_bytes;
-      implementation += (implementation.empty() ? "" : ", ") + group.implementation;
+      implementation += (implementation.empty() ? "" : ", ") + group.implementation.name;
     }
     if (!implementation.empty()) {
       row["implementation"] = implementation;

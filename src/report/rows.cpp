@@ -32,8 +32,8 @@ class RowWriter {
       const Op& main = program.ops[static_cast<size_t>(group.ops.front())];
       Planned& planned = planned_[{main.layer, main.phase}];
       planned.traffic_bytes += group.traffic_bytes;
-      if (std::ranges::find(planned.implementations, group.implementation) == planned.implementations.end()) {
-        planned.implementations.push_back(group.implementation);
+      if (std::ranges::find(planned.implementations, group.implementation.name) == planned.implementations.end()) {
+        planned.implementations.push_back(group.implementation.name);
       }
       for (const int op : group.ops) {
         const Op& fused = program.ops[static_cast<size_t>(op)];

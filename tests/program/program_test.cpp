@@ -295,6 +295,8 @@ TEST(Validate, sees_every_rule_that_is_broken) {
       {"writes other types", [](StepProgram& p) { p.tensor(p.ops[0].outputs[0]).type.dtype = DType::kU8; }},
       {"writes a tensor twice", [](StepProgram& p) { p.ops[2].outputs = p.ops[1].outputs; }},
       {"is not its outputs' producer", [](StepProgram& p) { p.tensor(p.ops[1].outputs[0]).producer = 0; }},
+      {"others read", [](StepProgram& p) { p.tensor(p.ops[1].inputs[0]).readers.clear(); }},
+      {"others read", [](StepProgram& p) { p.tensor(p.loss).readers = {0}; }},
   };
   for (const Corruption& corruption : corruptions) {
     StepProgram program = program_of("mlp");

@@ -23,7 +23,7 @@ bool in_blocks(const Window& window) {
   return window.stride == std::array<int64_t, 2>{2, 2} && window.kernel[0] <= 4 && window.kernel[1] <= 4;
 }
 
-std::string own(const OpKind& kind) { return "kernel:" + std::string(name_of(kind)); }
+Implementation own(const OpKind& kind) { return own_kernel(std::string(name_of(kind))); }
 
 }  // namespace
 
@@ -282,7 +282,7 @@ void CudaPlan::compile_add_bias(int op) {
   begin(std::move(ops));
   put_over(y, x, op);
   for (const TensorId id : {x, bias, y}) touch(id);
-  end(relu ? "kernel:add_bias+relu" : "kernel:add_bias", [=, this] { launch_add_bias(x, bias, y, relu); });
+  end(own_kernel(relu ? "add_bias+relu" : "add_bias"), [=, this] { launch_add_bias(x, bias, y, relu); });
 }
 
 void CudaPlan::launch_add_bias(TensorId x, TensorId bias, TensorId y, bool relu) {
@@ -580,7 +580,7 @@ void CudaPlan::compile_update(int op, const Update& kind) {
     }
     device_->launch(kernel, elements);
   };
-  end("kernel:" + std::string(name_of(kind.optimizer)),
+  end(own_kernel(std::string(name_of(kind.optimizer))),
       [=, optimizer = kind.optimizer, dtype = dtype(gradient_of(op))] {
         std::visit(
             [&](const auto& rule) { with_float_type(dtype, [&]<class T>() { launch.template operator()<T>(rule); }); },

@@ -315,7 +315,7 @@ void CudaPlan::begin(std::vector<int> ops) {
 
 void CudaPlan::touch(TensorId id) { pending_.group.traffic_bytes += size_in_bytes(program_.tensor(id).type); }
 
-void CudaPlan::end(std::string implementation, std::function<void()> run) {
+void CudaPlan::end(Implementation implementation, std::function<void()> run) {
   scratch_bytes_ = std::max(scratch_bytes_, pending_.scratch_bytes);
   pending_.group.implementation = std::move(implementation);
   Group group = pending_.group;

@@ -56,7 +56,7 @@ class CudaPlan : public GroupedPlan {
     int64_t more_bytes = 0;           // that they move
   };
   struct Chosen {
-    std::string implementation;
+    Implementation implementation;
     int64_t more_bytes = 0;  // of traffic than was counted
   };
   // The group that is being compiled.
@@ -158,7 +158,7 @@ class CudaPlan : public GroupedPlan {
 
   void begin(std::vector<int> ops);
   void touch(TensorId id);  // counts an operand's planned traffic
-  void end(std::string implementation, std::function<void()> run);
+  void end(Implementation implementation, std::function<void()> run);
   // A library's call, of a Product or a Convolution. With an epilogue, or without one and `otherwise` after it,
   // whichever is faster and the device has.
   template <class Work, class Operands>

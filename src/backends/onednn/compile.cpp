@@ -196,7 +196,7 @@ void OnednnPlan::compile_matmul(int op, std::vector<int> ops, TensorId bias, Ten
   const ProductShape shape{x_desc.get_dims()[0], x_desc.get_dims()[1], features};
   if (may_use_own_products(shape, dtype())) {
     const memory own = scratch(vector_of(product_scratch(shape, options_.threads)));
-    candidates.push_back({"loop:product",
+    candidates.push_back({own_loop("product"),
                           [=, this] {
                             product_forward(shape, floats(x_memory), data(w), bias == kNoTensor ? nullptr : data(bias),
                                             relu, data(output), floats(own));
@@ -240,7 +240,8 @@ void OnednnPlan::compile_matmul_backward_data(int op) {
   if (may_use_own_products(shape, dtype())) {
     const memory own = scratch(vector_of(product_scratch(shape, options_.threads)));
     candidates.push_back(
-        {"loop:product", [=, this] { product_backward_data(shape, floats(dy_memory), data(w), data(dx), floats(own)); },
+        {own_loop("product"),
+         [=, this] { product_backward_data(shape, floats(dy_memory), data(w), data(dx), floats(own)); },
          /*parts_weights=*/true});
   }
   end(std::move(candidates));
@@ -305,9 +306,9 @@ void OnednnPlan::compile_matmul_backward_weights(int op, std::optional<int> bias
       product_backward_weights(shape, floats(x_memory), floats(dy_memory), data(dw),
                                db == kNoTensor ? nullptr : data(db), stores, floats(own));
     };
-    candidates.push_back({"loop:product", [=] { run_own(Stores::kCached); }, /*parts_weights=*/true});
+    candidates.push_back({own_loop("product"), [=] { run_own(Stores::kCached); }, /*parts_weights=*/true});
     if (layout(dw).bytes() >= kStreamFrom) {
-      candidates.push_back({"loop:product_streamed", [=] { run_own(Stores::kStreaming); }});
+      candidates.push_back({own_loop("product", /*streams=*/true), [=] { run_own(Stores::kStreaming); }});
     }
   }
   end(std::move(candidates));

@@ -32,7 +32,7 @@ void OnednnPlan::compile_pointwise(int op) {
   const memory second = that.inputs.size() > 1 ? bind_as(that.inputs[1], desc) : memory();
   const int64_t count = layout(y).stored_elements();
   const auto loop = [&](const std::string& name, auto run) {
-    end({{"loop:" + name, [=, dtype = type(y).dtype] { with_kept_type(dtype, run); }}});
+    end({{own_loop(name), [=, dtype = type(y).dtype] { with_kept_type(dtype, run); }}});
   };
   if (std::holds_alternative<Relu>(that.kind)) {
     loop("relu", [=, this]<class T>() { relu(elements<T>(first), data<T>(y), count); });
@@ -84,7 +84,7 @@ void OnednnPlan::compile_loss(int op) {
   const int64_t rows = program_.tensor(x).type.shape[0];
   const TensorId target = softmax ? that.inputs[1] : kNoTensor;
   const auto loop = [&](auto run) {
-    end({{"loop:" + std::string(name_of(that.kind)), [=, dtype = type(x).dtype] { with_kept_type(dtype, run); }}});
+    end({{own_loop(std::string(name_of(that.kind))), [=, dtype = type(x).dtype] { with_kept_type(dtype, run); }}});
   };
   if (std::holds_alternative<SoftmaxCrossEntropy>(that.kind)) {
     const TensorId probabilities = that.outputs[1];
@@ -113,7 +113,7 @@ void OnednnPlan::compile_statistics(int op) {
   const auto count = static_cast<double>(kind.count);
   const int64_t channels = layout(in[0]).stored_elements();
   const double momentum = kind.momentum;
-  end({{"loop:running_statistics", [=, this] {
+  end({{own_loop("running_statistics"), [=, this] {
           blend(data(in[0]), data(in[2]), 1 - momentum, momentum, channels);
           blend(data(in[1]), data(in[3]), 1 - momentum, momentum * count / (count - 1), channels);
         }}});
@@ -151,9 +151,9 @@ void OnednnPlan::compile_update(int op) {
   for (const TensorId id : in) touch(id);
   for (const TensorId id : out) touch(id);
   if (copied) touch(copy);
-  const std::string name = "loop:" + std::string(name_of(optimizer)) + (convert ? "+reorder" : "") +
-                           (together && in_pairs ? "+interleave" : "");
-  end({{name, [=, this] {
+  const std::string name =
+      std::string(name_of(optimizer)) + (convert ? "+reorder" : "") + (together && in_pairs ? "+interleave" : "");
+  end({{own_loop(name), [=, this] {
           float* states[kMostStates] = {};
           for (size_t s = 3; s < in.size(); ++s) states[s - 3] = data(in[s]);
           if (together) {

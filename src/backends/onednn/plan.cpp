@@ -230,7 +230,7 @@ void OnednnPlan::end(std::vector<Candidate> candidates) {
   scratch_bytes_ = std::max(scratch_bytes_, pending_.scratch_bytes);
   for (Candidate& candidate : candidates) {
     if (pending_.before.empty()) break;
-    candidate.implementation += "+reorder";
+    candidate.implementation.name += "+reorder";
     candidate.run = [before = pending_.before, run = std::move(candidate.run)] {
       for (const auto& reorder : before) reorder();
       run();

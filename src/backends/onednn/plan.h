@@ -69,7 +69,7 @@ class OnednnPlan : public GroupedPlan {
   // One way to compute a group. Where there are several, allocate() times them and keeps the first unless another is
   // clearly faster.
   struct Candidate {
-    std::string implementation;
+    Implementation implementation;
     std::function<void()> run;
     bool parts_weights = false;  // among the threads as the update does, to find them in a core's own cache
   };

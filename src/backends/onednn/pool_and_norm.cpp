@@ -80,7 +80,7 @@ bool OnednnPlan::compile_pool_and_relu_backward(int op) {
   begin({op, pair->relu_backward});
   put(dx, layout(pair->input).desc());
   for (const TensorId id : {dy, tap, pair->output, dx}) touch(id);
-  end(pool_gradients("loop:max_pool_and_relu_backward", *gradient, bind_as(dy, y_desc), pair->output, tap, dx));
+  end(pool_gradients("max_pool_and_relu_backward", *gradient, bind_as(dy, y_desc), pair->output, tap, dx));
   return true;
 }
 
@@ -103,7 +103,7 @@ std::vector<OnednnPlan::Candidate> OnednnPlan::pool_gradients(const std::string&
   for (const bool stream : {false, true}) {
     if (stream && layout(dx).bytes() < kStreamFrom) break;
     gradient.stream = stream;
-    candidates.push_back({name + (stream ? "_streamed" : ""), [=, this, dtype = type(dx).dtype] {
+    candidates.push_back({own_loop(name, stream), [=, this, dtype = type(dx).dtype] {
                             with_kept_type(dtype, [&]<class T>() {
                               gradient(static_cast<const T*>(dy.get_data_handle()),
                                        output == kNoTensor ? nullptr : data<T>(output), data<uint8_t>(tap),
@@ -172,7 +172,7 @@ void OnednnPlan::compile_pool_backward(int op, const Window& window, dnnl::algor
       const TensorId tap = op_at(op).inputs[1];
       if (const auto gradient = pool_gradient(*kind, x_desc, y_desc, tap)) {
         touch(tap);
-        return end(pool_gradients("loop:max_pool_backward", *gradient, dy_memory, kNoTensor, tap, dx));
+        return end(pool_gradients("max_pool_backward", *gradient, dy_memory, kNoTensor, tap, dx));
       }
       alike = alike && type(tap).dtype == DType::kU8 && stretches_of(layout(tap).desc()) == stretches;
     }
@@ -204,7 +204,7 @@ void OnednnPlan::end_pool_backward_loop(int op, dnnl::algorithm algorithm, const
   const Shape& y = type(op_at(op).inputs[0]).shape;
   const PooledPlanes planes{window, stretches.first, stretches.second, {x[2], x[3]}, {y[2], y[3]}};
   const bool count_padding = algorithm == dnnl::algorithm::pooling_avg_include_padding;
-  end({{"loop:" + std::string(name_of(op_at(op).kind)), [=, this] {
+  end({{own_loop(std::string(name_of(op_at(op).kind))), [=, this] {
           const auto* gradient = static_cast<const BF16*>(dy.get_data_handle());
           if (max) {
             max_pool_backward(planes, gradient, data<uint8_t>(tap), data<BF16>(dx));

@@ -44,7 +44,7 @@ StepProgram program_of(const std::string& name, int64_t batch = 4, const Optimiz
 
 std::vector<std::string> implementations(const Plan& plan) {
   std::vector<std::string> names;
-  for (const Group& group : plan.groups()) names.push_back(group.implementation);
+  for (const Group& group : plan.groups()) names.push_back(group.implementation.name);
   return names;
 }
 
@@ -95,7 +95,7 @@ TEST_P(CudaKernels, alone_agree_with_float64) {
   const StepProgram program = with_precision(lower(network_from(named.json), 4, Adam{}), precision);
   const auto whole = compiled(backend, program);
   for (const Group& group : whole->groups()) {
-    if (group.implementation == "view") continue;
+    if (group.implementation.name == "view") continue;
     const Kernel kernel = extract(program, group.ops);
     const auto plan = compiled(backend, kernel.program);
     plan->allocate(3);
@@ -154,7 +154,7 @@ TEST(CudaPlan, flattening_the_input_takes_no_copy_and_of_an_image_one_that_lies_
     EXPECT_EQ(verify(program, *plan, VerifyMode::kFull, 3).failure, "");
     for (const Group& group : plan->groups()) {
       if (std::holds_alternative<Reshape>(program.ops[static_cast<size_t>(group.ops[0])].kind)) {
-        return group.implementation;
+        return group.implementation.name;
       }
     }
     return std::string("none");
@@ -188,7 +188,7 @@ TEST(CudaPlan, biases_and_relus_run_within_convolutions) {
   const auto plan = compiled(backend, program);
   plan->allocate(3);
   const Group& first = plan->groups().front();
-  EXPECT_EQ(first.implementation, "host:tuned");
+  EXPECT_EQ(first.implementation.name, "host:tuned");
   ASSERT_EQ(first.ops.size(), 3);
   EXPECT_TRUE(std::holds_alternative<Conv2d>(program.ops[static_cast<size_t>(first.ops[0])].kind));
   EXPECT_TRUE(std::holds_alternative<AddBias>(program.ops[static_cast<size_t>(first.ops[1])].kind));
@@ -208,8 +208,8 @@ TEST(CudaPlan, an_epilogue_that_is_slower_than_own_kernels_is_not_taken) {
     const Group& fused = with->groups().front();
     const Group& own = without->groups().front();
     EXPECT_EQ(own.ops, fused.ops);
-    EXPECT_EQ(fused.implementation, "host:tuned");
-    EXPECT_EQ(own.implementation, "host:tuned+kernel:add_bias+relu");
+    EXPECT_EQ(fused.implementation.name, "host:tuned");
+    EXPECT_EQ(own.implementation.name, "host:tuned+kernel:add_bias+relu");
     const TensorId y = program.ops[static_cast<size_t>(own.ops.back())].outputs[0];
     EXPECT_EQ(own.traffic_bytes, fused.traffic_bytes + 2 * size_in_bytes(program.tensor(y).type)) << "read and written";
   }
@@ -222,7 +222,7 @@ TEST(CudaPlan, each_formulation_can_be_asked_for) {
   for (const size_t formulation : {size_t{0}, size_t{1}, size_t{2}}) {
     const auto plan = compiled(backend, program, formulation);
     plan->allocate(3);
-    names.insert(plan->groups().front().implementation);
+    names.insert(plan->groups().front().implementation.name);
     EXPECT_EQ(verify(program, *plan, VerifyMode::kFull, 3).failure, "") << formulation;
   }
   EXPECT_THAT(names, testing::UnorderedElementsAre("host:tuned", "host:tuned+kernel:add_bias+relu"));
@@ -242,7 +242,7 @@ TEST(CudaPlan, copies_are_written_by_their_parameters_updates_and_gradients_of_t
   const auto plan = compiled(backend, program);
   std::vector<std::multiset<std::string>> updates;  // by group, the ops' names
   for (const Group& group : plan->groups()) {
-    if (group.implementation != "kernel:sgd") continue;
+    if (group.implementation.name != "kernel:sgd") continue;
     updates.emplace_back();
     for (const int op : group.ops) {
       updates.back().emplace(name_of(program.ops[static_cast<size_t>(op)].kind));
@@ -315,7 +315,7 @@ TEST(CudaPlan, parameters_above_a_million_are_updated_alone) {
   const auto plan = compiled(backend, program);
   std::vector<size_t> updated;
   for (const Group& group : plan->groups()) {
-    if (group.implementation == "kernel:sgd") updated.push_back(group.ops.size());
+    if (group.implementation.name == "kernel:sgd") updated.push_back(group.ops.size());
   }
   EXPECT_THAT(updated, ElementsAre(1, 3));
 }
