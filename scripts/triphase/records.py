@@ -4,9 +4,9 @@
 Knows the contract (results/schema.json) and nothing of plots or claims. What is refused, is refused
 in one line: `BadRecords`, which every command turns into exit code 2.
 
-Repetitions of a row become one row: the median of their numbers, and the hull of their intervals
-(the widest claim that each of them supports). The worst status wins, and what did not run well has
-no time.
+Repetitions of a row become one row: the median of their numbers, the hull of their intervals where
+each of them has one, and their samples, a list for each. The worst status wins, and what did not
+run well has no time.
 """
 
 from __future__ import annotations
@@ -315,12 +315,16 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 def _merge_repetitions(frame: pl.DataFrame) -> pl.DataFrame:
     special = {"status", "samples_s", "name", "disturbed", *_NUMBERS, *_LOWS, *_HIGHS}
     others = [column for column in frame.columns if column not in special]
+
+    def each_has(end: str) -> pl.Expr:
+        return pl.col(end).is_not_null().all()
+
     merged = frame.group_by("name", maintain_order=True).agg(
         pl.col("status").max(),
         pl.col("disturbed").any(),
         pl.col(_NUMBERS).median(),
-        pl.col(_LOWS).min(),
-        pl.col(_HIGHS).max(),
+        *(pl.when(each_has(low)).then(pl.col(low).min()) for low in _LOWS),
+        *(pl.when(each_has(high)).then(pl.col(high).max()) for high in _HIGHS),
         pl.col("samples_s").explode().drop_nulls(),
         pl.col(others).drop_nulls().first(),
     )

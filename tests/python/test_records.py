@@ -142,6 +142,42 @@ def test_repetitions_merge_to_the_median_and_the_hull_of_the_intervals():
     assert len(merged["samples_s"]) == 27
 
 
+def test_where_a_repetition_has_no_interval_there_is_none():
+    first, second = (
+        [row | {"repetition_index": i, "repetitions": 2} for row in rows]
+        for i, rows in enumerate(
+            fake_steps.case_rows("OneNet", 1, samples=9, intervals=has) for has in (True, False)
+        )
+    )
+    merged = build(fake_steps.document(first, second)).rows.filter(phase="step").row(0, named=True)
+    assert merged["ratio_time"] is not None
+    ends = ("ci95_low_s", "ci95_high_s", "ratio_time_ci95_low", "ratio_time_with_update_ci95_high")
+    assert [merged[end] for end in ends] == [None] * 4
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(1, 9), st.none() | st.tuples(st.floats(0, 1), st.floats(0, 1))),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_a_merged_interval_holds_its_median(repetitions):
+    rows = []
+    for i, (middle, reach) in enumerate(repetitions):
+        (row,) = [r for r in fake_steps.case_rows("OneNet", 1, samples=3, intervals=False)
+                  if r["phase"] == "step"]  # fmt: skip
+        row |= {"repetition_index": i, "ratio_time": middle}
+        if reach:
+            low, high = middle - reach[0], middle + reach[1]
+            row |= {"ratio_time_ci95_low": low, "ratio_time_ci95_high": high}
+        rows.append(row)
+    merged = build(fake_steps.document(rows)).steps.row(0, named=True)
+    low, high = merged["ratio_time_ci95_low"], merged["ratio_time_ci95_high"]
+    assert (low is None) == any(reach is None for _, reach in repetitions)
+    assert low is None or low <= merged["ratio_time"] <= high
+
+
 def test_the_worst_status_of_the_repetitions_wins():
     rows = fake_steps.case_rows("OneNet", 1)
     worse = fake_steps.skipped_rows("OneNet", 1, "wrong", status="failed")
