@@ -4,12 +4,14 @@
   scripts/track compare BASE.json NEW.json
 
 Reads Google Benchmark's JSON (and triphase's), NVBench's and benchdnn's CSV. For each kernel: the
-Hodges-Lehmann shift of the logarithms of its samples (the median of all differences) with the
-Mann-Whitney interval, p-values corrected over kernels by Benjamini and Hochberg. Two files are two
-processes, and processes of one binary differ: the interval is widened by the most that calibrate
-has seen two of them differ on this machine, and a warning stands where that is not known. Of a
-kernel that was measured while others took the processors away nothing is concluded. Nothing is
-measured again to confirm.
+Hodges-Lehmann shift of the logarithms of its samples (the median of all differences). Two files are
+two processes, and processes of one binary differ: by how much, calibrate has seen on this machine;
+without a calibration the spread of the shifts over the kernels tells it, where there are enough of
+them, and where nothing tells it nothing is concluded. To it comes what the samples scatter. A
+kernel is slower (or faster) where its shift exceeds the floor and is significant by that noise,
+corrected over all kernels by Benjamini and Hochberg: so at most some 5 % of unchanged files alarm,
+however many kernels they have. Of a kernel that was measured while others took the processors away
+nothing is concluded. Nothing is measured again to confirm.
 
 Exit codes: as of ab: 0 no slowdown, 1 slower, 2 bad input, 3 inconclusive.
 """
@@ -23,12 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import false_discovery_control, mannwhitneyu, norm
+from scipy.stats import false_discovery_control, norm
+from scipy.stats import t as student
 
 from triphase import gate, gate_report
 from triphase.ab import render
 from triphase.gate import Decision, Floats
-from triphase.gate_calibration import between_processes, fingerprint_in
+from triphase.gate_calibration import fingerprint_in, noise_between_processes
 from triphase.medians import thinned
 from triphase.track_arguments import add_floor, add_format, add_noise
 from triphase.track_errors import BadInput
@@ -36,6 +39,11 @@ from triphase.track_rows import Run
 from triphase.track_runs import read_run
 
 ALPHA = 0.05
+# Degrees of freedom of Student's t, as which noise is taken: kernels are unequally noisy, and
+# processes now and then far off, so that its tails are heavier than a normal distribution's.
+FREEDOM = 8
+FEWEST_KERNELS = 8  # whose spread tells the noise between two files
+LEAST_NOISE = 1e-3  # below, clocks and rounding speak
 DISTURBED = "other programs took a processor away while it was measured"
 MOST_SAMPLES = 200  # of a kernel and side; beyond, evenly thinned: neighbours tell the same
 WARNING = (
@@ -59,17 +67,21 @@ def run(options: argparse.Namespace) -> int:
         raise BadInput(
             f"{options.new}: expected a kernel of {options.base} with a time, found none"
         )
-    between = between_processes(options.noise, kernels, base.context)
+    between = noise_between_processes(options.noise, kernels, base.context)
     document = judge(base, new, kernels, between, options.floor)
     print(render(document, options.format))
     return document["exit_code"]
 
 
 def judge(base: Run, new: Run, kernels: list[str], between: Floats, floor: float) -> dict[str, Any]:
-    """The verdicts, as ab writes them. between: [kernels], in logarithms; NaN where not known."""
+    """The verdicts, as ab writes them. between: as in `decide`."""
     decision = decide(samples_of(base, kernels), samples_of(new, kernels), between, floor)
-    visible = [gate.visible(w, math.log1p(floor), w / 2) for w in decision.width[0]]
-    noise = np.expm1(np.nan_to_num(between))
+    beyond = must_exceed(gate.standard_error(decision.width[0]))
+    visible = [
+        gate.visible(width, math.log1p(floor), limit)
+        for width, limit in zip(decision.width[0], beyond, strict=True)
+    ]
+    noise = np.where(np.isfinite(beyond), np.expm1(beyond), 0.0)
     times = {"base": base.times, "new": new.times}
     rows = gate_report.kernel_rows(kernels, times, decision, visible, noise)
     disturbed = {row.name for row in [*base.rows, *new.rows] if row.disturbed}
@@ -77,17 +89,30 @@ def judge(base: Run, new: Run, kernels: list[str], between: Floats, floor: float
         if row["kernel"] in disturbed:
             row |= {"verdict": gate.VERDICTS[gate.INCONCLUSIVE], "note": DISTURBED}
     listed = gate_report.not_compared(base, new)
-    known = int(np.isfinite(between).sum())
-    told = f"The noise between processes is known of {known} of {len(kernels)} kernels" + (
-        "." if known else "; scripts/track calibrate measures it."
-    )
     return {
         "rows": rows,
         "not_compared": listed,
         "summary": gate_report.summary(rows, listed),
-        "measured": " ".join([*differences(base, new), told, WARNING]),
+        "measured": " ".join([*differences(base, new), noise_known(between), WARNING]),
         "exit_code": gate_report.exit_code(rows, listed, floor),
     }
+
+
+def noise_known(between: Floats) -> str:
+    """Where the noise between processes comes from, or what to do where nothing tells it."""
+    known, kernels = int(np.isfinite(between).sum()), len(between)
+    told = f"The noise between processes is known of {known} of {kernels} kernels"
+    if known == kernels:
+        return f"{told}."
+    if kernels >= FEWEST_KERNELS:
+        return (
+            f"{told}, of the others taken from the spread over all kernels; "
+            "scripts/track calibrate measures it."
+        )
+    return (
+        f"{told}, and fewer than {FEWEST_KERNELS} kernels do not tell it, so that of the others "
+        "nothing is concluded: scripts/track calibrate measures it, or use ab."
+    )
 
 
 def differences(base: Run, new: Run) -> list[str]:
@@ -113,28 +138,48 @@ def samples_of(run: Run, kernels: list[str]) -> list[Floats]:
 
 
 def decide(base: list[Floats], new: list[Floats], between: Floats, floor: float) -> Decision:
-    """One trial. A change must be significant, beyond the floor, and beyond `between`.
+    """One trial. A change must be significant, corrected over the kernels, and beyond the floor.
 
-    Too few samples for an interval leave a kernel open, unless `between` is known: it stands in.
+    between: standard deviation of log(new / base) of single processes of equal binaries, [kernels];
+    NaN where it was not calibrated. `width` of the result is that of a normal 95 % interval.
     """
     result = Decision.empty((1, len(base)))
     shifts = [two_sample_shift(was, now) for was, now in zip(base, new, strict=True)]
     estimate, low, high = np.array(shifts).T
-    p = np.array([mannwhitneyu(*both).pvalue for both in zip(new, base, strict=True)])
-    by_noise = np.isinf(low) & np.isfinite(between)
-    wider = np.nan_to_num(between)
+    deviation = np.hypot(noise_between(between, estimate), within_processes(high - low))
+    reach = student.isf((1 - gate.CONFIDENCE) / 2, FREEDOM) * deviation
     result.estimate[0] = estimate
-    result.low[0] = np.where(by_noise, estimate, low) - wider
-    result.high[0] = np.where(by_noise, estimate, high) + wider
-    result.width[0] = result.high[0] - result.low[0]
+    result.low[0], result.high[0] = estimate - reach, estimate + reach
+    result.width[0] = 2 * norm.isf((1 - gate.CONFIDENCE) / 2) * deviation
     result.pairs[0] = [min(len(was), len(now)) for was, now in zip(base, new, strict=True)]
-    significant = (false_discovery_control(np.nan_to_num(p, nan=1.0)) <= ALPHA) | by_noise
-    excludes_zero = (result.low[0] > 0) | (result.high[0] < 0)
+    p = 2 * student.sf(np.abs(estimate) / deviation, FREEDOM)
     limit = math.log1p(floor)
     result.verdict[0, (result.low[0] > -limit) & (result.high[0] < limit)] = gate.SAME
-    changed = excludes_zero & significant & (np.abs(estimate) > limit)
+    changed = (false_discovery_control(p) <= ALPHA) & (np.abs(estimate) > limit)
     result.verdict[0, changed] = np.where(estimate[changed] > 0, gate.SLOWER, gate.FASTER)
     return result
+
+
+def noise_between(between: Floats, estimate: Floats) -> Floats:
+    """Standard deviations between processes as they were calibrated; else the spread over kernels.
+
+    The spread is about no change (1.4826 times the median distance is a normal distribution's
+    standard deviation), so that a drift of all kernels is noise. Infinite where nothing tells it.
+    """
+    enough = len(estimate) >= FEWEST_KERNELS
+    spread = 1.4826 * float(np.median(np.abs(estimate))) if enough else math.inf
+    return np.maximum(np.where(np.isnan(between), spread, between), LEAST_NOISE)
+
+
+def within_processes(width: Floats) -> Floats:
+    """The standard error of shifts by their intervals; 0 where too few samples have none, so that
+    the noise between processes stands in for it."""
+    return np.where(np.isfinite(width), gate.standard_error(width), 0.0)
+
+
+def must_exceed(deviation: Floats) -> Floats:
+    """The shift at which one kernel alone, of all of these, is significant; in logarithms."""
+    return student.isf(ALPHA / 2 / len(deviation), FREEDOM) * deviation
 
 
 def two_sample_shift(base: Floats, new: Floats) -> tuple[float, float, float]:

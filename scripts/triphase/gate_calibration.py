@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 from triphase import gate, gate_noise
 from triphase.gate import Floats
 from triphase.gate_pairs import Record, read_record
+from triphase.prose import printable
 from triphase.track_errors import BadInput
 
 
@@ -69,12 +71,19 @@ def calibration_path(context: dict[str, Any], kernels: Iterable[str]) -> Path:
 
 
 def find_noise(context: dict[str, Any], kernels: list[str], given: Path | None) -> Noise:
-    """What is known of these kernels here: of `given`, or of the file that knows most of them."""
+    """What is known of these kernels here: of `given`, or of the file that knows most of them.
+
+    A stored file that cannot be used is left out, with a warning; a given one is refused.
+    """
     if given is not None:
         return noise_from(given, kernels)
     best = UNKNOWN
     for path in sorted(cache_folder().glob(f"noise-{machine_of(context)}-*.json")):
-        found = noise_from(path, kernels)
+        try:
+            found = noise_from(path, kernels)
+        except BadInput as unusable:
+            print(f"track: left out: {printable(str(unusable))}", file=sys.stderr)
+            continue
         best = max(best, found, key=lambda noise: noise.known)
     return best
 
@@ -106,17 +115,19 @@ def equal_pairs(record: Record, path: Path) -> Record:
     return record
 
 
-def between_processes(path: Path | None, kernels: list[str], context: dict[str, Any]) -> Floats:
-    """The most that two single processes of equal binaries differed by, in logarithms.
+def noise_between_processes(
+    path: Path | None, kernels: list[str], context: dict[str, Any]
+) -> Floats:
+    """The standard deviation of log(new / base) of single processes of equal binaries.
 
-    [kernels]; NaN where it is not known.
+    About zero, as both sides are the same. [kernels]; NaN where it is not known.
     """
     found = find_noise(context, kernels, path)
     if found.source is None:
         return np.full(len(kernels), np.nan)
     record = equal_pairs(read_record(found.source), found.source)
-    most = np.abs(record.log_ratios()).max(axis=0)
-    by_kernel = dict(zip(record.kernels, most, strict=True))
+    deviations = np.sqrt(np.mean(record.log_ratios() ** 2, axis=0))
+    by_kernel = dict(zip(record.kernels, deviations, strict=True))
     return np.array([by_kernel.get(kernel, np.nan) for kernel in kernels])
 
 

@@ -13,11 +13,11 @@ import pytest
 from fake_benchmark import KERNELS, install, start_here
 from triphase import calibrate, gate, gate_noise, gate_processes, track
 from triphase.gate_calibration import (
-    between_processes,
     cache_folder,
     calibration_path,
     find_noise,
     machine_of,
+    noise_between_processes,
 )
 from triphase.gate_pairs import Process, Record, read_record, write_record
 from triphase.stopping import Stopped
@@ -230,12 +230,24 @@ def test_a_record_of_two_binaries_or_of_few_pairs_calibrates_nothing(tmp_path):
             find_noise(CONTEXT, ["k0"], tmp_path / "r.json")
 
 
-def test_between_processes_is_the_most_that_a_pair_differed(tmp_path):
+def test_noise_between_processes_is_the_root_mean_square_of_pairs(tmp_path):
     record = record_of(normal_pairs())
     write_record(tmp_path / "r.json", record)
-    most = between_processes(tmp_path / "r.json", ["k1", "other"], CONTEXT)
-    assert most[0] == pytest.approx(np.abs(normal_pairs()[:, 1]).max())
-    assert np.isnan(most[1])
+    found = noise_between_processes(tmp_path / "r.json", ["k1", "other"], CONTEXT)
+    assert found[0] == pytest.approx(np.sqrt(np.mean(normal_pairs()[:, 1] ** 2)))
+    assert np.isnan(found[1])
+
+
+def test_stored_files_that_cannot_be_used_are_left_out_with_a_warning(tmp_path, capsys):
+    good = record_of(normal_pairs(kernels=2))
+    place = calibration_path(CONTEXT, good.kernels)
+    write_record(place, good)
+    broken = place.with_name(f"{place.stem.rpartition('-')[0]}-broken.json")
+    broken.write_text(place.read_text()[:-50])
+    assert find_noise(CONTEXT, good.kernels, None).known == 2
+    assert capsys.readouterr().err.startswith(f"track: left out: {broken}: expected recorded pairs")
+    with pytest.raises(BadInput, match="expected recorded pairs as JSON"):
+        find_noise(CONTEXT, good.kernels, broken)
 
 
 def calibrated(tmp_path: Path, *words: str) -> int:
