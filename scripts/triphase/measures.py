@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -204,21 +204,36 @@ def update_share(case: Case) -> Measured:
 
 
 def paired(upper: list[Row | None], lower: list[Row | None]) -> Timed:
-    """Median over samples of sum(upper) / sum(lower); of medians where samples do not pair up.
+    """Median over steps of sum(upper) / sum(lower); of medians where samples do not pair up.
 
-    Nothing if a row is missing, fused away or did not run.
+    Of repetitions the median, and the hull of their intervals. Nothing if a row is missing, fused
+    away or did not run.
     """
     rows = [*upper, *lower]
     if not upper or not lower or any(row is None or row["median_s"] is None for row in rows):
         return Timed(None)
     samples = [row["samples_s"] for row in rows]
-    if len({len(s) for s in samples}) != 1 or not samples[0]:
-        samples = [[row["median_s"]] for row in rows]
-    cut = len(upper)
-    ratios = [divide(sum(s[:cut]), sum(s[cut:])) for s in zip(*samples, strict=True)]
-    if not ratios or None in ratios:
+    lengths = {tuple(map(len, of_row)) for of_row in samples}
+    if len(lengths) != 1 or not all(*lengths):
+        samples = [[[row["median_s"]]] for row in rows]
+    known = [_paired(steps, len(upper)) for steps in zip(*samples, strict=True)]
+    if Timed(None) in known:
         return Timed(None)
-    return Timed(statistics.median(ratios), interval(ratios))
+    return Timed(statistics.median(one.value for one in known), hull([one.ci95 for one in known]))
+
+
+def _paired(samples: Sequence[Sequence[float]], cut: int) -> Timed:
+    """Of one repetition, whose first `cut` series stand above the line."""
+    ratios = [divide(sum(s[:cut]), sum(s[cut:])) for s in zip(*samples, strict=True)]
+    return Timed(None) if None in ratios else Timed(statistics.median(ratios), interval(ratios))
+
+
+def hull(intervals: Sequence[tuple[float, float] | None]) -> tuple[float, float] | None:
+    """The least interval that holds them all; none where one is unknown."""
+    if None in intervals:
+        return None
+    lows, highs = zip(*intervals, strict=True)
+    return min(lows), max(highs)
 
 
 def change(small_case: Case, large_case: Case) -> Measured:

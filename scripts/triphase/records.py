@@ -50,7 +50,7 @@ _FRAME_SCHEMA: dict[str, Any] = {
     "shared": pl.Boolean,
     "disturbed": pl.Boolean,
     "status": pl.Enum(STATUSES),
-    "samples_s": pl.List(pl.Float64),
+    "samples_s": pl.List(pl.Float64),  # merged: a list for each repetition
 }
 
 
@@ -325,7 +325,7 @@ def _merge_repetitions(frame: pl.DataFrame) -> pl.DataFrame:
         pl.col(_NUMBERS).median(),
         *(pl.when(each_has(low)).then(pl.col(low).min()) for low in _LOWS),
         *(pl.when(each_has(high)).then(pl.col(high).max()) for high in _HIGHS),
-        pl.col("samples_s").explode().drop_nulls(),
+        pl.col("samples_s"),
         pl.col(others).drop_nulls().first(),
     )
     ran = pl.col("status") <= "unverified"

@@ -324,17 +324,26 @@ def test_the_ratio_of_the_rows_is_the_ratio_that_the_step_tells(full_records):
 
 
 def test_paired_is_the_median_of_ratios_and_not_the_ratio_of_medians():
-    upper = {"median_s": 2.0, "samples_s": [1.0, 2.0, 30.0]}
-    lower = {"median_s": 2.0, "samples_s": [4.0, 1.0, 2.0]}
+    upper = {"median_s": 2.0, "samples_s": [[1.0, 2.0, 30.0]]}
+    lower = {"median_s": 2.0, "samples_s": [[4.0, 1.0, 2.0]]}
     assert paired([upper], [lower]) == (2.0, None)
     assert paired([upper, upper], [lower]) == (4.0, None)
 
 
 def test_a_paired_ratio_has_the_interval_of_its_samples():
     ratios = [2.3, 1.9, 2.1, 2.2, 1.8, 2.0]
-    upper = {"median_s": 2.05, "samples_s": ratios}
-    lower = {"median_s": 1.0, "samples_s": [1.0] * 6}
+    upper = {"median_s": 2.05, "samples_s": [ratios]}
+    lower = {"median_s": 1.0, "samples_s": [[1.0] * 6]}
     assert paired([upper], [lower]) == (pytest.approx(2.05), medians.interval(ratios))
+
+
+def test_repetitions_count_alike_whatever_their_number_of_samples():
+    lower = {"median_s": 1.0, "samples_s": [[1.0] * 40, [1.0] * 7, [1.0] * 6]}
+    seven, six = [2.9, 3.1, 3.0, 3.3, 2.7, 3.2, 2.8], [3.2, 2.8, 3.1, 2.9, 3.3, 2.7]
+    upper = {"median_s": 3.0, "samples_s": [[1.0] * 40, seven, six]}
+    assert paired([upper], [lower]) == (pytest.approx(3.0), (1.0, 3.3))
+    upper["samples_s"][2], lower["samples_s"][2] = six[:3], [1.0] * 3
+    assert paired([upper], [lower]) == (pytest.approx(3.0), None)
 
 
 def test_growth_has_the_intervals_of_both_ends():
@@ -348,15 +357,16 @@ def test_growth_has_the_intervals_of_both_ends():
 
 
 def test_unpaired_samples_fall_back_to_medians():
-    upper = {"median_s": 3.0, "samples_s": [1.0, 3.0, 30.0]}
-    assert paired([upper], [{"median_s": 2.0, "samples_s": [2.0]}]) == (1.5, None)
+    upper = {"median_s": 3.0, "samples_s": [[1.0, 3.0, 30.0]]}
+    for samples in ([[2.0]], [[]], [], [[1.0, 1.0, 1.0]] * 2):
+        assert paired([upper], [{"median_s": 2.0, "samples_s": samples}]) == (1.5, None)
 
 
 def test_a_missing_or_fused_row_has_no_paired_ratio():
-    row = {"median_s": 1.0, "samples_s": [1.0]}
+    row = {"median_s": 1.0, "samples_s": [[1.0]]}
     assert paired([row], [None]).value is None
     assert paired([row | {"median_s": None}], [row]).value is None
-    assert paired([row], [row | {"samples_s": [0.0]}]).value is None
+    assert paired([row], [row | {"samples_s": [[0.0]]}]).value is None
 
 
 @pytest.mark.parametrize(
