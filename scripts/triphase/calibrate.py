@@ -70,22 +70,57 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     check_writable(options.out)
-    stopped = 0
     if options.pairs is not None:
         if options.flags:
             raise BadInput("--pairs: expected no flags for a binary, as none is started")
-        record, path = read_record(options.pairs), options.pairs
+        path = options.pairs
+        record = equal_pairs(read_record(path), path)
     else:
         record, stopped = measure(options)
         path = options.out or calibration_path(record.context, record.kernels)
-        if len(record.log_ratios()) >= gate_noise.LEAST_PAIRS:
-            write_record(path, record)
-    if stopped:
-        print("track: interrupted; the pairs so far are kept if they suffice", file=sys.stderr)
-        return stopped
-    document = judge(equal_pairs(record, path), options) | {"file": str(path)}
+        if stopped:
+            print(f"track: interrupted; {keep(record, path)}", file=sys.stderr)
+            return stopped
+        record = usable(record)
+        write_record(path, record)
+    document = judge(record, options) | {"file": str(path)}
     print(json.dumps(document, indent=1) if options.format == "json" else render(document))
     return 0
+
+
+def usable(record: Record) -> Record:
+    """What may be stored: the kernels that every process measured, and pairs enough of them."""
+    whole = record.complete()
+    pairs = len(whole.log_ratios())
+    if pairs < gate_noise.LEAST_PAIRS:
+        raise BadInput(
+            f"--budget: expected room for {gate_noise.LEAST_PAIRS} pairs of equal binaries, found "
+            f"{pairs} measured within it, so that nothing was stored: give more time"
+        )
+    if not whole.kernels:
+        raise BadInput(
+            f"--binary: expected a kernel with a time in each of {len(record.processes)} "
+            "processes, found none, so that nothing was stored"
+        )
+    for kernel in sorted(set(record.kernels) - set(whole.kernels)):
+        print(f"track: left out: {kernel} had no time in some process", file=sys.stderr)
+    return whole
+
+
+def keep(record: Record, path: Path) -> str:
+    """Stores pairs that were interrupted, if they suffice and are more than what is there."""
+    try:
+        record = usable(record)
+    except BadInput:
+        return "too few pairs were measured to be kept"
+    try:
+        there = len(equal_pairs(read_record(path), path).log_ratios())
+    except BadInput:
+        there = 0
+    if there >= len(record.log_ratios()):
+        return f"{path} keeps its {there} pairs, as fewer were measured"
+    write_record(path, record)
+    return f"the pairs so far are in {path}"
 
 
 def measure(options: argparse.Namespace) -> tuple[Record, int]:

@@ -297,21 +297,65 @@ def test_a_budget_below_twenty_pairs_is_refused(tmp_path, monkeypatch):
         calibrated(tmp_path, "--budget=1h")
 
 
-def test_an_interrupted_calibration_keeps_pairs_that_suffice(tmp_path, monkeypatch, capsys):
-    limit_pairs(monkeypatch, 60)
+def interrupt_at(monkeypatch, process: int) -> None:
     started = []
 
     def interrupted(command):
         started.append(command)
-        if len(started) == 45:
+        if len(started) == process:
             raise Stopped(130)
         return start_here(command)
 
     monkeypatch.setattr(gate_processes, "run", interrupted)
+
+
+def test_an_interrupted_calibration_keeps_pairs_that_suffice(tmp_path, monkeypatch, capsys):
+    limit_pairs(monkeypatch, 60)
+    interrupt_at(monkeypatch, 45)
     assert calibrated(tmp_path, "--budget=1h") == 130
-    kept = read_record(calibration_path(CONTEXT, list(KERNELS)))
-    assert len(kept.log_ratios()) == 22
-    assert "interrupted" in capsys.readouterr().err
+    path = calibration_path(CONTEXT, list(KERNELS))
+    assert len(read_record(path).log_ratios()) == 22
+    assert f"interrupted; the pairs so far are in {path}" in capsys.readouterr().err
+    interrupt_at(monkeypatch, 30)
+    assert calibrated(tmp_path, "--budget=1h") == 130
+    assert "too few pairs were measured to be kept" in capsys.readouterr().err
+
+
+def test_an_interrupted_calibration_does_not_replace_a_longer_one(tmp_path, monkeypatch, capsys):
+    limit_pairs(monkeypatch, 60)
+    assert calibrated(tmp_path, "--budget=1h") == 0
+    path = calibration_path(CONTEXT, list(KERNELS))
+    before = path.read_bytes()
+    interrupt_at(monkeypatch, 100)
+    assert calibrated(tmp_path, "--budget=1h") == 130
+    assert f"{path} keeps its 58 pairs, as fewer were measured" in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("kernels", [1, 2])
+def test_a_kernel_that_once_had_no_time_is_not_stored(tmp_path, monkeypatch, capsys, kernels):
+    limit_pairs(monkeypatch, 25)
+    names = list(KERNELS)[:kernels]
+    traits = {"kernels": dict.fromkeys(names, 1.0)}
+    program = install(tmp_path, "program", **traits)
+    started = []
+
+    def fails_once(command):
+        started.append(command)
+        broken = {"broken": {names[0]: "out of luck"}} if len(started) == 9 else {}
+        (tmp_path / "program.json").write_text(json.dumps(traits | broken))
+        return start_here(command)
+
+    monkeypatch.setattr(gate_processes, "run", fails_once)
+    code = track.run_main(["calibrate", f"--binary={program}", "--trials=100", "--budget=1h"])
+    said = capsys.readouterr().err
+    if kernels == 1:
+        assert (code, cache_folder().exists()) == (2, False)
+        assert "expected a kernel with a time in each of 48 processes, found none" in said
+    else:
+        assert code == 0
+        assert read_record(calibration_path(CONTEXT, names)).kernels == names[1:]
+        assert f"left out: {names[0]} had no time in some process" in said
 
 
 def test_without_a_binary_calibrate_says_what_builds_it(monkeypatch, tmp_path):
