@@ -327,14 +327,16 @@ def layer_ratio(case: Case, *, first: bool) -> Measured:
         values = [total(rows, column, *phases) for rows in layers.values()]
         return None if None in values else sum(values)
 
+    def speed(*phases: str) -> float | None:
+        return divide(summed("flop", *phases), summed("median_s", *phases))
+
     backward = [rows.get(phase) for rows in layers.values() for phase in phases]
     time, ci95 = paired(backward, [rows.get("forward") for rows in layers.values()])
     why = "no input gradient is asked for" if first else "the input gradient doubles the work"
     if time is None:
         why += "; a part has no time of its own (fused away, or not marked)"
-    else:
-        speeds = [si(summed("flop", *p) / summed("median_s", *p)) for p in (("forward",), phases)]
-        why += f"; forward runs at {speeds[0]}FLOP/s and backward at {speeds[1]}FLOP/s"
+    elif None not in (speeds := [speed("forward"), speed(*phases)]):
+        why += f"; forward runs at {si(speeds[0])}FLOP/s and backward at {si(speeds[1])}FLOP/s"
     numbers = counts(lambda c: divide(summed(c, *phases), summed(c, "forward")))
     peak = case.step.get("peak_flop_per_s")
     of = {p: Part(p, [rows[p] for rows in layers.values() if p in rows], peak) for p in PASSES}

@@ -283,6 +283,20 @@ def test_cases_that_others_disturbed_are_named(full_records):
     assert text in findings.markdown(findings.build(records), records)
 
 
+@pytest.mark.parametrize("phase", [None, FORWARD, DATA, WEIGHTS, UPDATE, "step"])
+@pytest.mark.parametrize("of_samples", [True, False])
+def test_times_of_zero_are_no_fault(phase, of_samples, full):
+    for row in full["benchmarks"]:
+        if "median_s" in row and phase in (None, row["phase"]):
+            row |= {"median_s": 0.0, "ci95_low_s": 0.0, "ci95_high_s": 0.0}
+            if of_samples:
+                row["samples_s"] = [0.0] * len(row["samples_s"])
+    records = build(full)
+    found = findings.build(records)
+    assert [f["id"] for f in found] == CLAIM_IDS
+    assert "nan" not in findings.markdown(found, records).lower()
+
+
 def test_several_settings_give_findings_with_their_setting_in_the_id():
     found = by_id(case_rows("OneNet", 1), case_rows("OneNet", 1, backend="cuda"))
     assert len(found) == 2 * len(CLAIMS)
