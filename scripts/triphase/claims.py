@@ -18,6 +18,7 @@ from triphase.measures import (
     DEEP,
     LARGE_BATCH,
     POST_ADAM_FLOP,
+    Band,
     Measured,
     all_ratios,
     at_batch_one,
@@ -25,6 +26,7 @@ from triphase.measures import (
     at_large_batch,
     batch_range,
     change,
+    deep_at_small_batch,
     elementwise_share,
     growth,
     layer_ratio,
@@ -44,7 +46,7 @@ class Claim:
     text: str
     source: str  # section of the post
     claimed: str
-    band: tuple[float, float]  # closed; agreement lies inside
+    band: Band  # agreement lies inside
     measure: Callable[[Records], Measured]
     run: str  # arguments of triphase_steps that would measure it
     unit: str = "backward/forward"
@@ -53,6 +55,7 @@ class Claim:
 THEORY, FIRST, TYPE = "Theory", "First layer and the rest", "Type of layer"
 BATCH, DEPTH, ALL, ADAM = "Batch size", "Depth", "Combining all", "Appendix B: optimizers"
 ABOUT_1, ABOUT_2, ABOUT_3 = (0.9, 1.1), (1.8, 2.2), (2.7, 3.3)
+RANGE = (ABOUT_1[0], ABOUT_3[1])
 NEGLIGIBLE = (-0.05, 0.05)
 FLAT = (-0.1, 0.1)
 
@@ -90,14 +93,14 @@ CLAIMS = (
         "convolutions-small-batch",
         "Deep convolutional networks stay at 2:1 even in small batches",
         THEORY, "2:1", ABOUT_2,
-        lambda r: ratio(at_depth(r, "DeeperConvNet", deepest=True, batch=0), update=True),
+        lambda r: ratio(deep_at_small_batch(r, "DeeperConvNet"), update=True),
         f"--model=DeeperConvNet:depth={DEEP} --batch=1",
     ),
     Claim(
         "range",
         "Ratios with SGD lie between 1:1 and 3:1",
-        THEORY, "1:1 to 3:1", (ABOUT_1[0], ABOUT_3[1]),
-        all_ratios,
+        THEORY, "1:1 to 3:1", RANGE,
+        lambda r: all_ratios(r, RANGE),
         "--model=LinearNet --model=OneNet --model=ConvNet --batch=1,4,16",
     ),
     Claim(
@@ -180,7 +183,7 @@ CLAIMS = (
         "resnets",
         "Deep convolutional architectures (ResNets) are close to 2:1",
         DEPTH, "2:1", ABOUT_2,
-        resnets,
+        lambda r: resnets(r, ABOUT_2),
         "--model=ResNet50 --batch=4",
     ),
     Claim(

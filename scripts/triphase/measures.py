@@ -3,7 +3,8 @@
 
 Each measure takes cases and returns one `Measured`: the same number counted as nominal FLOP, as
 executed operations, as bytes and as time, with a clause that says from further numbers of those
-rows why time lies where it does. It does not know what was claimed. Missing rows raise NotMeasured.
+rows why time lies where it does. It judges no claim; of several cases it takes the strongest against
+a band. Missing rows raise NotMeasured.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from triphase.prose import plain, show, si
 from triphase.records import BACKWARD, Case, Records, total
 
 LARGE_BATCH = 64  # from here on an fc layer's update is at most 1/64 of its forward FLOP
+SMALL_BATCH = 4  # up to here a batch counts as small
 DEEP = 10  # intermediate convolutions from which DeeperConvNet counts as deep
 PASSES = ("forward", "backward_data", "backward_weights")
 POST_ADAM_FLOP = 18  # the post's count per parameter, kept as a named alternative to ours
 
 Row = dict[str, Any]
+Band = tuple[float, float]  # closed
 
 
 class NotMeasured(Exception):
@@ -100,15 +103,31 @@ def batch_range(records: Records, name: str) -> tuple[Case, Case]:
     raise NotMeasured(f"the batches of {name} that ran here span less than a factor of 4")
 
 
-def at_depth(records: Records, name: str, *, deepest: bool, batch: int = -1) -> Case:
-    """Without intermediate convolutions, or the deepest; `batch` indexes its sorted batch sizes."""
+def at_depth(records: Records, name: str, *, deepest: bool) -> Case:
+    """Without intermediate convolutions, or the deepest; at its largest batch."""
+    return _of_depth(records, name, deepest=deepest)[-1]
+
+
+def deep_at_small_batch(records: Records, name: str) -> Case:
+    """The deepest, at its smallest batch."""
+    case = _of_depth(records, name, deepest=True)[0]
+    if case.batch <= SMALL_BATCH:
+        return case
+    raise NotMeasured(
+        f"the smallest batch of {case.model} that ran here is {case.batch}, and small means "
+        f"{SMALL_BATCH} or less"
+    )
+
+
+def _of_depth(records: Records, name: str, *, deepest: bool) -> list[Case]:
+    """By batch size."""
     by_depth: dict[int, list[Case]] = {}
     for case in pick(records, name):
         if case.step["depth"] is not None:
             by_depth.setdefault(case.step["depth"], []).append(case)
     depth = max(by_depth, default=-1) if deepest else 0
     if depth in by_depth and (depth >= DEEP or not deepest):
-        return by_depth[depth][batch]
+        return by_depth[depth]
     wanted = f"{DEEP} or more" if deepest else "0"
     raise NotMeasured(f"{name} ran here with depths {sorted(by_depth)}, and this needs {wanted}")
 
@@ -400,23 +419,23 @@ def with_post_adam(case: Case) -> Measured:
     )
 
 
-def farthest(measured: list[Measured], middle: float) -> Measured:
-    """Of several ratios, in each way of counting, the one farthest from the middle."""
+def worst(measured: list[Measured], band: Band) -> Measured:
+    """Of several ratios, in each way of counting, the strongest case against a band."""
     if all(m.flop is None and m.time is None for m in measured):
         raise NotMeasured("none of these networks ran here")
 
-    def worst(key: str) -> Measured | None:
+    def worst_in(key: str) -> Measured | None:
         known = [m for m in measured if getattr(m, key) is not None]
-        return max(known, key=lambda m: abs(getattr(m, key) - middle), default=None)
+        return max(known, key=lambda m: against(getattr(m, key), _ci95(m, key), band), default=None)
 
-    flop, executed, moved, time = map(worst, ("flop", "flop_executed", "bytes", "time"))
+    flop, executed, moved, time = map(worst_in, ("flop", "flop_executed", "bytes", "time"))
     ways = (("FLOP", flop), ("executed operations", executed), ("bytes", moved), ("time", time))
     cases: dict[str, list[str]] = {}
     for way, one in ways:
         if one is not None:
             cases.setdefault(one.case, []).append(way)
     which = (f"{case} in {', '.join(found)}" for case, found in cases.items())
-    why = f"farthest from {middle:g}:1 is {'; '.join(which)}"
+    why = f"the strongest case against {band[0]:g} to {band[1]:g} is {'; '.join(which)}"
     why += f". {time.case}: {time.why}" if time else ""
     return Measured(
         case=f"{len(measured)} case{'s' * (len(measured) != 1)}",
@@ -429,13 +448,33 @@ def farthest(measured: list[Measured], middle: float) -> Measured:
     )
 
 
-def all_ratios(records: Records) -> Measured:
+def _ci95(measured: Measured, key: str) -> tuple[float, float] | None:
+    """Counts are exact."""
+    value = getattr(measured, key)
+    return measured.time_ci95 if key == "time" else (value, value)
+
+
+def against(
+    value: float, ci95: tuple[float, float] | None, band: Band
+) -> tuple[float, bool, float]:
+    """How strong a case a number is against lying in a band; tuples that compare.
+
+    First by how far the whole interval lies outside, then by whether any of it may, then by how far
+    the number itself does (or is from doing so).
+    """
+    low, high = ci95 or (-math.inf, math.inf)
+    apart = max(0.0, band[0] - high, low - band[1])
+    across = low < band[0] or band[1] < high
+    return apart, across, max(band[0] - value, value - band[1])
+
+
+def all_ratios(records: Records, band: Band) -> Measured:
     """Every network with SGD, with the update."""
-    return farthest([ratio(case, update=True) for case in _cases_named(records, "")], 2.0)
+    return worst([ratio(case, update=True) for case in _cases_named(records, "")], band)
 
 
-def resnets(records: Records) -> Measured:
-    return farthest([ratio(case, update=False) for case in _cases_named(records, "resnet")], 2.0)
+def resnets(records: Records, band: Band) -> Measured:
+    return worst([ratio(case, update=False) for case in _cases_named(records, "resnet")], band)
 
 
 def _cases_named(records: Records, start: str) -> list[Case]:

@@ -206,11 +206,49 @@ def test_of_several_cases_each_way_of_counting_names_its_own():
     here = {"flop_executed": None, "why": "it waits"}
     cases = [
         Measured("A", flop=3.0, bytes=2.5, time=2.0, **here),
-        Measured("B", flop=2.0, bytes=5.0, time=1.0, **here),
+        Measured("B", flop=2.0, bytes=5.0, time=0.5, **here),
     ]
-    found = measures.farthest(cases, 2)
-    assert (found.flop, found.flop_executed, found.bytes, found.time) == (3, None, 5, 1)
-    assert found.why == "farthest from 2:1 is A in FLOP; B in bytes, time. B: it waits"
+    found = measures.worst(cases, (0.9, 3.3))
+    assert (found.flop, found.flop_executed, found.bytes, found.time) == (3, None, 5, 0.5)
+    assert found.why == (
+        "the strongest case against 0.9 to 3.3 is A in FLOP; B in bytes, time. B: it waits"
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "verdict"),
+    [
+        ((5.08, (5.08, 5.09)), (5.5, (2.9, 6.1)), "departs"),
+        ((0.5, (0.4, 0.6)), (9.0, None), "departs"),
+        ((5.0, (4.0, 6.0)), (4.5, (3.9, 5.1)), "departs"),
+        ((2.5, (1.0, 3.4)), (3.2, (3.1, 3.3)), "inconclusive"),
+        ((2.0, None), (3.2, (3.1, 3.3)), "inconclusive"),
+        ((0.8, (0.7, 1.0)), (3.35, (3.2, 3.5)), "inconclusive"),
+        ((3.2, (3.1, 3.3)), (1.3, (1.2, 1.4)), "confirmed"),
+    ],
+)
+def test_the_strongest_case_against_a_band_is_judged(one, other, verdict):
+    def case(name: str, time: float, ci95: tuple[float, float] | None) -> Measured:
+        return Measured(name, None, None, None, why="", time=time, time_ci95=ci95)
+
+    for cases in (one, other), (other, one):
+        named = [case(name, *given) for name, given in zip("AB", cases, strict=True)]
+        found = measures.worst(named, (0.9, 3.3))
+        assert (found.time, found.time_ci95) == one
+        assert findings.agreement((0.9, 3.3), found.time, found.time_ci95) == verdict
+
+
+ratios = st.floats(0.1, 10)
+timed = st.tuples(ratios, ratios, ratios).map(sorted).map(lambda s: (s[1], (s[0], s[2])))
+
+
+@given(st.lists(timed | st.tuples(ratios, st.none()), min_size=1, max_size=6))
+def test_all_lie_in_a_band_if_the_worst_does_and_one_departs_if_the_worst_does(known):
+    band = (0.9, 3.3)
+    each = [findings.agreement(band, *one) for one in known]
+    found = max(known, key=lambda one: measures.against(*one, band))
+    expected = next(v for v in ("departs", "inconclusive", "confirmed") if v in each)
+    assert findings.agreement(band, *found) == expected
 
 
 def test_flop_of_the_passes_grow_with_the_batch_and_those_of_the_update_do_not(full_findings):
@@ -319,6 +357,15 @@ def test_deep_means_ten_or_more(full_records):
     with pytest.raises(NotMeasured, match="10 or more"):
         at_depth(shallow, "DeeperConvNet", deepest=True)
     assert at_depth(full_records, "DeeperConvNet", deepest=True).step["depth"] == 20
+
+
+def test_a_large_batch_does_not_pass_for_small():
+    id_ = "convolutions-small-batch"
+    large = by_id(case_rows("DeeperConvNet:depth=10", 8))[id_]
+    assert large["verdict"] == NOT_MEASURED
+    assert "depth=10 that ran here is 8, and small means 4 or less; run" in large["explanation"]
+    small = by_id(*(case_rows("DeeperConvNet:depth=10", batch) for batch in (4, 8)))[id_]
+    assert small["case"] == "DeeperConvNet:depth=10 batch 4"
 
 
 def test_an_unknown_parameter_count_is_not_measured():
