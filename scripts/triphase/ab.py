@@ -21,6 +21,7 @@ import json
 import math
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def judge(pairs: Pairs, options: argparse.Namespace) -> dict[str, Any]:
     rows = gate_report.kernel_rows(kernels, times, decision, visible, limits)
     for row in rows:
         if row["verdict"] == "failed":
-            row["failed_with"], row["note"] = pairs.lost[row["kernel"]]
+            row["failed_with"], row["note"] = failure(pairs.lost[row["kernel"]])
     listed = gate_report.not_compared(pairs.runs["base"], pairs.runs["new"])
     return {
         "rows": rows,
@@ -101,6 +102,12 @@ def judge(pairs: Pairs, options: argparse.Namespace) -> dict[str, Any]:
         "measured": f"{describe(pairs)}. {known(noise, len(kernels))}",
         "exit_code": gate_report.exit_code(rows, listed, options.floor),
     }
+
+
+def failure(lost: Mapping[str, str]) -> tuple[str, str]:
+    """(base, new or both: on which sides a kernel failed; a note that says it and why)."""
+    side = "both" if len(lost) > 1 else next(iter(lost))
+    return side, f"with {side}: {next(iter(lost.values()))}"
 
 
 def start(pairs: Pairs, budget_s: float) -> int:

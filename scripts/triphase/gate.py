@@ -192,7 +192,8 @@ class Decision:
     """Of each kernel in each trial: [trials, kernels]. Estimates and intervals are logarithms.
 
     Where a slower or faster kernel was confirmed, they are those of the fresh pairs, which had no
-    part in the suspicion. `unconfirmed`: a look suspected it, and fresh pairs did not agree.
+    part in the suspicion. `unconfirmed`: a look suspected it, and as many fresh pairs as were asked
+    for did not agree. A suspect that has no time in some fresh pair is failed, as in screening.
     """
 
     verdict: NDArray[np.int_]
@@ -293,14 +294,15 @@ def _confirm(
 
     These few are never left out, so that a run may exceed its budget by them.
     """
-    result.unconfirmed |= suspects
     ample = source.fits(suspects, pairs, CONFIRMING)
     for count, trials in ((pairs, ample), (min(pairs, LEAST_FRESH), ~ample)):
         again = suspects & trials[:, None]
         if not again.any():
             continue
         fresh = source.measure(again, count, CONFIRMING)
-        again &= ~np.isnan(fresh).any(axis=2)
+        broken = again & np.isnan(fresh).any(axis=2)
+        result.verdict[broken] = FAILED
+        again &= ~broken
         values = shift(fresh[again])
         slower = result.estimate[again] > 0
         p = np.where(slower, values.p_above, values.p_below)
@@ -313,7 +315,8 @@ def _confirm(
         chosen = Shift(*(column[agrees] for column in vars(values).values()))
         result.verdict[confirmed] = np.where(slower[agrees], SLOWER, FASTER)
         result._take(confirmed, chosen, fresh.shape[2])
-        result.unconfirmed &= ~confirmed
+        if fresh.shape[2] == count:
+            result.unconfirmed[again] = ~agrees
 
 
 def _corrected(p: Floats, trials: NDArray[np.int_]) -> Floats:

@@ -46,7 +46,8 @@ class Pairs:
         self.stopped = 0
         self.pair_s = 0.0
         self.filters = True
-        self.lost: dict[str, tuple[str, str]] = {}  # kernel: the side that had no time, and why
+        # Kernel: the sides on which it had no time once, and why at first.
+        self.lost: dict[str, dict[str, str]] = {}
         self.files = {side: _identity(command[0]) for side, command in commands.items()}
         self.listed: list[str] | None = None  # what the base registers, once it is needed
         self.overhead = 1.0  # of filtered processes: real time over the share of their kernels
@@ -126,7 +127,7 @@ class Pairs:
         self.runs.setdefault(side, measured)
         for name in names or self.record.kernels:
             if name not in measured.times:
-                self.lost.setdefault(name, (side, _why(name, measured, pair)))
+                self.lost.setdefault(name, {}).setdefault(side, _why(name, measured, pair))
         return Process(side, stage, pair, start - self.began, end - start, measured.times)
 
     def _filter(self, names: list[str] | None) -> str | None:

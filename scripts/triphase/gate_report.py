@@ -106,10 +106,11 @@ def got_worse(row: Mapping[str, Any]) -> bool:
 
 
 def open_question(row: Mapping[str, Any], floor: float) -> bool:
-    """Has it no verdict, and may it have become much slower?"""
+    """Has it no verdict, and may it have become much slower, as one that failed may?"""
+    if row["verdict"] == "failed":
+        return True
     high = row["high"]
-    undecided = row["verdict"] in ("inconclusive", "failed")
-    return undecided and (high is None or high >= LARGE * floor)
+    return row["verdict"] == "inconclusive" and (high is None or high >= LARGE * floor)
 
 
 def summary(rows: Rows, listed: Rows) -> str:

@@ -41,7 +41,7 @@ def install(folder: Path, name: str, **traits: Any) -> Path:
     return path
 
 
-def start_here(command: list[str]) -> Finished:
+def start_here(command: list[str], **_: Any) -> Finished:
     """Runs a program of `install` without a process, which would take long."""
     out, error = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):

@@ -147,6 +147,7 @@ def test_noise_that_hides_a_large_slowdown_is_inconclusive(ab, monkeypatch):
         ({"verdict": "slower", "high": 0.1}, 1),
         ({"verdict": "failed", "high": None, "failed_with": "new"}, 1),
         ({"verdict": "failed", "high": None, "failed_with": "base"}, 3),
+        ({"verdict": "failed", "high": 0.01, "failed_with": "both"}, 3),
     ],
 )
 def test_exit_codes_of_verdicts(row, code):
@@ -275,25 +276,59 @@ def test_a_binary_that_fails_later_leaves_the_pairs_before(ab, tmp_path):
 def test_a_kernel_that_breaks_on_the_way_is_failed(ab, monkeypatch, process, side, code):
     started = []
 
-    def breaks(command):
+    def breaks(command, **more):
         started.append(command)
         name = Path(command[0])
         if len(started) == process:
             traits = json.loads(name.with_suffix(".json").read_text())
             name.with_suffix(".json").write_text(json.dumps(traits | {"broken": {SLOWED: "hot"}}))
-        return start_here(command)
+        return start_here(command, **more)
 
     monkeypatch.setattr(gate_processes, "run", breaks)
     exits, out, _, document = ab()
     assert exits == code
     assert verdicts(document) == dict.fromkeys(NAMES, "same") | {SLOWED: "failed"}
     assert document["rows"][1]["failed_with"] == side
-    assert "FAILED (hot (pair 6))" in out
+    assert f"FAILED (with {side}: hot (pair 6))" in out
+
+
+def breaks_from(monkeypatch, kernel: str, process: int, *sides: str) -> None:
+    """From that process on (counted from 1) the kernel fails on these sides."""
+    started = []
+
+    def run(command, **more):
+        started.append(command)
+        traits = Path(command[0]).with_suffix(".json")
+        if len(started) >= process and Path(command[0]).name in sides:
+            broken = {"broken": {kernel: "hot"}}
+            traits.write_text(json.dumps(json.loads(traits.read_text()) | broken))
+        return start_here(command, **more)
+
+    monkeypatch.setattr(gate_processes, "run", run)
+
+
+@pytest.mark.parametrize("process", range(3, 9))  # base, new, new, base, base, new ...
+def test_a_kernel_that_fails_on_both_sides_from_then_on_is_not_blamed_on_new(
+    ab, monkeypatch, process
+):
+    breaks_from(monkeypatch, SLOWED, process, "base", "new")
+    code, out, _, document = ab()
+    assert code == 3
+    assert document["rows"][1]["failed_with"] == "both"
+    assert "FAILED (with both: hot (pair" in out
+
+
+def test_a_suspect_that_fails_with_new_while_it_is_confirmed_exits_1(ab, monkeypatch):
+    breaks_from(monkeypatch, SLOWED, 26, "new")
+    code, out, _, document = ab(None, {"slower": {SLOWED: 1.1}})
+    assert (code, verdicts(document)[SLOWED]) == (1, "failed")
+    assert "FAILED (with new: hot (pair 1))" in out
+    assert "did not agree" not in out
 
 
 def test_a_binary_that_is_replaced_while_it_is_measured_is_refused(ab, monkeypatch, tmp_path):
-    def replaces(command):
-        finished = start_here(command)
+    def replaces(command, **more):
+        finished = start_here(command, **more)
         if "new" in command[0]:
             install(tmp_path, "new").touch()
         return finished
@@ -331,7 +366,9 @@ def test_bad_usage_is_refused_in_one_line(words, says):
 
 
 def test_an_unwritable_out_is_refused_before_anything_runs(tmp_path, monkeypatch):
-    monkeypatch.setattr(gate_processes, "run", lambda _: pytest.fail("a process was started"))
+    monkeypatch.setattr(
+        gate_processes, "run", lambda *_, **__: pytest.fail("a process was started")
+    )
     program = install(tmp_path, "base")
     with pytest.raises(BadInput, match="--out: expected a file that can be written"):
         track.main(["ab", f"--base={program}", f"--new={program}", f"--out={tmp_path}"])
@@ -343,11 +380,11 @@ def test_an_unwritable_out_is_refused_before_anything_runs(tmp_path, monkeypatch
 def test_an_interruption_keeps_and_judges_the_pairs_so_far(ab, monkeypatch, tmp_path):
     started = []
 
-    def interrupted(command):
+    def interrupted(command, **more):
         started.append(command)
         if len(started) == 16:
             raise Stopped(130)
-        return start_here(command)
+        return start_here(command, **more)
 
     monkeypatch.setattr(gate_processes, "run", interrupted)
     code, out, err, _ = ab()
@@ -358,7 +395,7 @@ def test_an_interruption_keeps_and_judges_the_pairs_so_far(ab, monkeypatch, tmp_
 
 
 def test_an_interruption_in_the_first_pair_judges_nothing(ab, monkeypatch):
-    def interrupted(_):
+    def interrupted(_, **more):
         raise Stopped(143)
 
     monkeypatch.setattr(gate_processes, "run", interrupted)

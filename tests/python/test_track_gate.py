@@ -236,9 +236,20 @@ def test_a_kernel_that_fails_in_one_process_is_failed_and_the_others_go_on():
     assert list(decide(Constructed([UP, math.nan, 0])).verdict[0]) == [SLOWER, FAILED, SAME]
 
 
-def test_a_suspect_that_fails_in_fresh_pairs_is_not_confirmed():
+def test_a_suspect_that_fails_in_fresh_pairs_is_failed():
     decision = decide(Constructed([UP, UP], [math.nan, UP], most=30))
-    assert list(decision.verdict[0]) == [INCONCLUSIVE, SLOWER]
+    assert list(decision.verdict[0]) == [FAILED, SLOWER]
+    assert not decision.unconfirmed.any()
+
+
+def test_fresh_pairs_that_were_interrupted_have_not_disagreed():
+    class Interrupted(Constructed):
+        def measure(self, wanted, pairs, stage):
+            return super().measure(wanted, pairs if stage == "screening" else 3, stage)
+
+    decision = decide(Interrupted([UP, 0], most=24))
+    assert list(decision.verdict[0]) == [INCONCLUSIVE, SAME]
+    assert not decision.unconfirmed.any()
 
 
 def test_an_interruption_is_judged_with_the_pairs_so_far():

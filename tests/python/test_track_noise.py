@@ -300,11 +300,11 @@ def test_a_budget_below_twenty_pairs_is_refused(tmp_path, monkeypatch):
 def interrupt_at(monkeypatch, process: int) -> None:
     started = []
 
-    def interrupted(command):
+    def interrupted(command, **more):
         started.append(command)
         if len(started) == process:
             raise Stopped(130)
-        return start_here(command)
+        return start_here(command, **more)
 
     monkeypatch.setattr(gate_processes, "run", interrupted)
 
@@ -340,11 +340,11 @@ def test_a_kernel_that_once_had_no_time_is_not_stored(tmp_path, monkeypatch, cap
     program = install(tmp_path, "program", **traits)
     started = []
 
-    def fails_once(command):
+    def fails_once(command, **more):
         started.append(command)
         broken = {"broken": {names[0]: "out of luck"}} if len(started) == 9 else {}
         (tmp_path / "program.json").write_text(json.dumps(traits | broken))
-        return start_here(command)
+        return start_here(command, **more)
 
     monkeypatch.setattr(gate_processes, "run", fails_once)
     code = track.run_main(["calibrate", f"--binary={program}", "--trials=100", "--budget=1h"])
