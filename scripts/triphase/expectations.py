@@ -8,7 +8,6 @@ sentence by which a time ratio departs from its FLOP ratio. It measures nothing 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -89,20 +88,19 @@ def _within(phase: str, whole: str) -> bool:
 
 
 class Part(NamedTuple):
-    """Rows that an explanation speaks of as one, and the peak of the case that they are of."""
+    """Rows that an explanation speaks of as one."""
 
     name: str
     rows: Sequence[Row]
-    peak_flop_per_s: float | None = None
 
 
 def part(case: Case, phase: str, name: str = "") -> Part:
     rows = [case.phases[phase]] if phase in case.phases else []
-    return Part(name or phase, rows, case.step.get("peak_flop_per_s"))
+    return Part(name or phase, rows)
 
 
 def near(a: float, b: float) -> bool:
-    return abs(math.log(a / b)) < math.log(NEAR)
+    return max(a, b) / min(a, b) < NEAR
 
 
 def departure(
@@ -149,13 +147,13 @@ def limit(part: Part) -> tuple[str, str, str] | None:
         if row["bound"] is None or row["median_s"] is None:
             return None
         time_s[row["bound"]] += row["median_s"]
-    whole, flop = sum(time_s.values()), sum(row["flop"] for row in part.rows)
+    whole, arithmetic_s = sum(time_s.values()), [row["arithmetic_s"] for row in part.rows]
     if not whole:
         return None
     bound = max(time_s, key=lambda b: time_s[b])
     by = f"by {bound}" if time_s[bound] == whole else f"mostly by {bound}"
-    known = part.peak_flop_per_s and flop
-    return part.name, by, f"{whole * part.peak_flop_per_s / flop:.3g} times" if known else ""
+    known = None not in arithmetic_s and sum(arithmetic_s)
+    return part.name, by, f"{whole / sum(arithmetic_s):.3g} times" if known else ""
 
 
 def quotient(

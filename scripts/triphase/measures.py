@@ -3,8 +3,8 @@
 
 Each measure takes cases and returns one `Measured`: the same number counted as nominal FLOP, as
 executed operations, as bytes and as time, with a clause that says from further numbers of those
-rows why time lies where it does. It judges no claim; of several cases it takes the strongest against
-a band. Missing rows raise NotMeasured.
+rows why time lies where it does. It judges no claim; of several cases it takes the strongest
+against a band. Missing rows raise NotMeasured.
 """
 
 from __future__ import annotations
@@ -357,8 +357,7 @@ def layer_ratio(case: Case, *, first: bool) -> Measured:
     elif None not in (speeds := [speed("forward"), speed(*phases)]):
         why += f"; forward runs at {si(speeds[0])}FLOP/s and backward at {si(speeds[1])}FLOP/s"
     numbers = counts(lambda c: divide(summed(c, *phases), summed(c, "forward")))
-    peak = case.step.get("peak_flop_per_s")
-    of = {p: Part(p, [rows[p] for rows in layers.values() if p in rows], peak) for p in PASSES}
+    of = {p: Part(p, [rows[p] for rows in layers.values() if p in rows]) for p in PASSES}
     if bounds := departure([of["forward"]], [of[p] for p in phases], numbers["flop"], time):
         why += f"; {bounds}"
     where = f"{case}, {' + '.join(layers)}"

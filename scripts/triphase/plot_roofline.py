@@ -117,7 +117,7 @@ def known_ceilings(records: Records, moved_by: str = "read") -> list[Ceiling]:
 
 
 def points(records: Records) -> pl.DataFrame:
-    """FLOP per byte and FLOP/s of each case and phase that has any FLOP.
+    """FLOP per byte and FLOP/s of each case and phase that has any FLOP, padded taps left out.
 
     Optimizers differ in the update alone, so the passes are shown with the first of them.
     """
@@ -126,12 +126,12 @@ def points(records: Records) -> pl.DataFrame:
     shown = (pl.col("phase") == "update") | (pl.col("optimizer") == counted)
     return (
         phase_rows(records)
-        .filter(pl.col("phase").is_in(PHASES), pl.col("flop") > 0, moved > 0, shown)
+        .filter(pl.col("phase").is_in(PHASES), pl.col("flop_unpadded") > 0, moved > 0, shown)
         .select(
             "phase", "model", "batch", "optimizer", "bound",
             network="model_name",
-            intensity=pl.col("flop") / moved,
-            flop_per_s=pl.col("flop") / pl.col("median_s"),
+            intensity=pl.col("flop_unpadded") / moved,
+            flop_per_s=pl.col("flop_unpadded") / pl.col("median_s"),
         )
         .with_columns(name=pl.struct(pl.all()).map_elements(short, return_dtype=pl.String))
     )  # fmt: skip
@@ -147,7 +147,7 @@ def short(row: dict[str, Any]) -> str:
 
 def speed(steps: pl.DataFrame) -> list[str]:
     """A line on why a mark may lie above its roof, where the machine's speed is known."""
-    speeds = steps["machine_speed"].struct.field("arithmetic").drop_nulls()
+    speeds = steps["arithmetic_speed"].drop_nulls()
     if speeds.is_empty():
         return []
     return [
@@ -178,7 +178,7 @@ def panel(
     order, shapes = networks
     x = alt.X(
         "intensity:Q",
-        title="FLOP per byte (nominal FLOP, planned traffic)",
+        title="FLOP per byte (padded taps left out, planned traffic)",
         scale=alt.Scale(type="log", domain=[frame.left, frame.right], nice=False),
         axis=alt.Axis(format="~g", tickCount=6, labelOverlap="greedy"),
     )

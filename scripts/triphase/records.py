@@ -33,11 +33,10 @@ BACKWARD = ("backward_data", "backward_weights", "recompute")
 _TEXT = ["name", "model", "model_name", "layer", "layer_kind", "phase", "dtype", "optimizer",
          "backend", "reason", "fused_into", "bound"]
 _WHOLE = ["batch", "threads", "depth"]
-_NUMBERS = ["median_s", "flop", "flop_executed", "traffic_bytes",
-            "traffic_bytes_planned", "roofline_s", "predicted_s", "peak_flop_per_s",
+_NUMBERS = ["median_s", "flop", "flop_unpadded", "flop_executed", "traffic_bytes",
+            "traffic_bytes_planned", "roofline_s", "predicted_s", "arithmetic_speed",
             "above_ceiling", "ratio_flop", "ratio_flop_with_update", "ratio_time",
             "ratio_time_with_update", "first_layer_share", "parameter_count"]
-_SPEEDS = ["arithmetic", "cache", "memory"]  # what machine_speed holds
 _LOWS = ["ci95_low_s", "ratio_time_ci95_low", "ratio_time_with_update_ci95_low"]
 _HIGHS = [low.replace("low", "high") for low in _LOWS]
 # fmt: on
@@ -45,7 +44,6 @@ _FRAME_SCHEMA: dict[str, Any] = {
     **dict.fromkeys(_TEXT, pl.String),
     **dict.fromkeys(_WHOLE, pl.Int64),
     **dict.fromkeys([*_NUMBERS, *_LOWS, *_HIGHS], pl.Float64),
-    "machine_speed": pl.Struct(dict.fromkeys(_SPEEDS, pl.Float64)),
     "case": pl.String,
     "shared": pl.Boolean,
     "disturbed": pl.Boolean,
@@ -260,7 +258,8 @@ def load(path: Path) -> Records:
 def build(data: dict[str, Any]) -> Records:
     """Records of a checked document."""
     frame = pl.DataFrame([_flat(row) for row in data["benchmarks"]], schema=_FRAME_SCHEMA)
-    return Records(data["context"], _merge_repetitions(frame))
+    ceilings = data["context"]["triphase"].get("ceilings", {})
+    return Records(data["context"], _with_arithmetic(_merge_repetitions(frame), ceilings))
 
 
 def _first_twice(rows: list[dict[str, Any]]) -> str | None:
@@ -305,8 +304,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     flat["depth"] = int(parameters["depth"]) if "depth" in parameters else None
     flat["disturbed"] = bool(row.get("disturbed"))
     flat["shared"] = str(parameters.get("share_weights", "")).lower() in ("true", "1")
-    if row.get("mfu") and row.get("median_s"):  # the peak is the ceiling at this case's speed
-        flat["peak_flop_per_s"] = row["flop"] / row["median_s"] / row["mfu"]
+    flat["arithmetic_speed"] = row.get("machine_speed", {}).get("arithmetic")
     for column in [*_NUMBERS, *_LOWS, *_HIGHS]:
         flat[column] = None if flat[column] is None else float(flat[column])
     return flat
@@ -331,6 +329,42 @@ def _merge_repetitions(frame: pl.DataFrame) -> pl.DataFrame:
     ran = pl.col("status") <= "unverified"
     times = ["median_s", "ratio_time", "ratio_time_with_update", *_LOWS, *_HIGHS]
     return merged.with_columns(pl.when(ran).then(pl.col(times)))
+
+
+def _with_arithmetic(rows: pl.DataFrame, ceilings: dict[str, Any]) -> pl.DataFrame:
+    """Adds `arithmetic_s`: the seconds that a row's FLOP, without padded taps, take at their peak.
+
+    As in roofline_s that is the peak of convolutions or of gemm in the row's dtype (of updates in
+    f32), at the speed that the machine had. A network's phase is the sum of its layers'; null where
+    there are none, as of `backward` and `step`, or no ceilings.
+    """
+    key = ["kernel", "computes_in", "backend", "threads"]
+    peaks = pl.DataFrame(
+        [
+            (rate["kernel"], rate.get("dtype"), backend, rate["threads"], float(rate["value"]))
+            for backend, known in ceilings.items()
+            for rate in known["rates"]
+        ],
+        schema=dict(zip(key, [*3 * [pl.String], pl.Int64], strict=True)) | {"peak": pl.Float64},
+        orient="row",
+    ).unique(key, keep="first")
+    update = pl.col("phase") == "update"
+    convolution = (pl.col("layer_kind") == "conv2d") & ~update
+    speed = pl.col("arithmetic_speed").drop_nulls().first().over("case").fill_null(1.0)
+    of_layer = pl.when(pl.col("layer").is_not_null()).then(
+        pl.col("flop_unpadded") / pl.col("peak") / speed
+    )
+    every_layer = (of_layer.count() == pl.col("layer").count()) & (of_layer.count() > 0)
+    of_network = pl.when(every_layer).then(of_layer.sum()).over("case", "phase")
+    return (
+        rows.with_columns(
+            kernel=pl.when(convolution).then(pl.lit("convolution")).otherwise(pl.lit("gemm")),
+            computes_in=pl.when(update).then(pl.lit("f32")).otherwise("dtype"),
+        )
+        .join(peaks, on=key, how="left", maintain_order="left")
+        .with_columns(arithmetic_s=of_layer.fill_null(of_network))
+        .drop("kernel", "computes_in", "peak")
+    )
 
 
 def run_main(main: Callable[[], int]) -> NoReturn:

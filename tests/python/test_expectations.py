@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fake_steps import DATA, FORWARD, UPDATE, WEIGHTS, case_rows, document, expected, skipped_rows
@@ -14,7 +14,7 @@ from triphase.records import build
 
 
 def row(median_s: float, bound: str | None = "L3", **more) -> dict:
-    known = {"median_s": median_s, "bound": bound, "flop": 1e9, "phase": FORWARD}
+    known = {"median_s": median_s, "bound": bound, "arithmetic_s": 0.5, "phase": FORWARD}
     return known | {"roofline_s": median_s / 2, "predicted_s": median_s * 1.25} | more
 
 
@@ -77,8 +77,8 @@ def test_every_case_counts_alike_in_the_shares():
 
 
 def test_a_departure_names_each_bound_its_slowness_and_the_share_that_is_predicted():
-    lower = [Part("forward", [row(1.0)], 2e9)]
-    upper = [Part("backward_data", [row(1.0)], 2e9), Part("update", [row(3.0, "memory")], 2e9)]
+    lower = [Part("forward", [row(1.0)])]
+    upper = [Part("backward_data", [row(1.0)]), Part("update", [row(3.0, "memory")])]
     assert departure(lower, upper, 2.0, 4.0) == (
         "forward is bound by L3 and takes 2 times its arithmetic, backward_data by L3 and 2 times, "
         "update by memory and 6 times; bounds alone give 4.00; "
@@ -96,9 +96,16 @@ def test_a_departure_that_is_none_or_unknown_has_no_words():
 
 
 def test_a_part_of_several_rows_is_bound_by_where_most_of_its_time_goes():
-    part = Part("forward", [row(1.0, "L2"), row(3.0, "memory"), row(1.5, "L2")])
-    assert limits([part]) == "forward is bound mostly by memory"
-    assert limits([part, Part("update", [])]) == "forward is bound mostly by memory"
+    part = Part("forward", [row(1.0, "L2"), row(3.0, "memory"), row(0.5, "L2")])
+    text = "forward is bound mostly by memory and takes 3 times its arithmetic"
+    assert limits([part]) == text
+    assert limits([part, Part("update", [])]) == text
+
+
+@pytest.mark.parametrize("arithmetic_s", [[None, 1.0], [0.0, 0.0]])
+def test_without_arithmetic_there_is_no_word_of_it(arithmetic_s):
+    rows = [row(1.0, arithmetic_s=one) for one in arithmetic_s]
+    assert limits([Part("forward", rows)]) == "forward is bound by L3"
 
 
 def test_a_quotient_needs_every_row():
@@ -138,5 +145,6 @@ def test_a_perfect_prediction_accounts_for_all_of_a_departure(flop, time):
 
 
 @given(a=ratios, b=ratios)
+@example(a=1.1, b=1.0)
 def test_nearness_is_symmetric(a, b):
     assert near(a, b) == near(b, a)

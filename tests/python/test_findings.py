@@ -29,8 +29,8 @@ CLAIM_IDS = [claim.id for claim in CLAIMS]
 NOT_MEASURED = "not measured"
 
 
-def by_id(*groups) -> dict[str, findings.Finding]:
-    return {f["id"]: f for f in findings.build(build(document(*groups)))}
+def by_id(*groups, ceilings=None) -> dict[str, findings.Finding]:
+    return {f["id"]: f for f in findings.build(build(document(*groups, ceilings=ceilings)))}
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,8 @@ def test_a_memory_bound_ratio_is_explained_by_bytes_where_no_ceilings_are_known(
 
 
 def test_a_ratio_that_departs_is_explained_by_bounds_and_prediction():
-    found = by_id(expected(case_rows("OneNet", 1, noise=0)))["others-dominate-small-batch"]
+    rows = expected(case_rows("OneNet", 1, noise=0))
+    found = by_id(rows, ceilings=fake_steps.ceilings())["others-dominate-small-batch"]
     sums = phase_sums("OneNet", 1)
     time = {p: fake_steps.seconds(costs, p) for p, costs in sums.items()}
     slow = {p: time[p] * 400e9 / sums[p]["flop"] for p in sums}

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 import fake_steps
 from triphase import records
 from triphase.records import BadRecords, Setting, build, load
+
+KEPT = records.SCHEMA_PATH.parent / "baselines" / "quick" / "steps.json"
 
 
 def refusal(path) -> str:
@@ -204,10 +207,60 @@ def test_ceilings_are_those_of_the_settings_backend_and_threads(full_records):
     assert full_records.ceilings(Setting("cuda", "f32", 2)) == []
 
 
-def test_the_peak_that_mfu_divides_by_is_read_back_from_it(full_records):
-    step = full_records.cases("ConvNet")[0].step
-    assert step["peak_flop_per_s"] == pytest.approx(400e9)
-    assert step["machine_speed"] == {"arithmetic": 1.0, "cache": 0.9, "memory": 1.1}
+def padded(rows: list, kind: str, keep: float) -> list:
+    """The rows with so much of the FLOP of a kind of layer left outside of its padding."""
+    return [
+        row | {"flop_unpadded": row["flop"] * keep} if row.get("layer_kind") == kind else row
+        for row in rows
+    ]
+
+
+def test_arithmetic_takes_its_unpadded_flop_at_the_peak_of_its_kernel_dtype_and_speed():
+    rows = padded(
+        fake_steps.expected(fake_steps.case_rows("ConvNet", 4, dtype="bf16")), "conv2d", 0.25
+    )
+    for row in rows:
+        if "machine_speed" in row:
+            row["machine_speed"]["arithmetic"] = 0.5
+    case = build(fake_steps.document(rows, ceilings=fake_steps.ceilings())).case(
+        rows[0]["run_name"]
+    )
+    given = {(row["layer"], row["phase"]): row["flop"] for row in rows if "layer" in row}
+    conv, product, update = 320e9 * 4 * 0.5, 400e9 * 4 * 0.5, 400e9 * 0.5
+    for phase in ("forward", "backward_weights"):
+        row = case.layers["conv2"][phase]
+        assert row["arithmetic_s"] == pytest.approx(given["conv2", phase] / 4 / conv)
+        row = case.layers["fc1"][phase]
+        assert row["arithmetic_s"] == pytest.approx(given["fc1", phase] / product)
+    row = case.layers["conv2"]["update"]
+    assert row["arithmetic_s"] == pytest.approx(given["conv2", "update"] / 4 / update)
+    assert case.layers["relu1"]["forward"]["arithmetic_s"] == 0
+
+
+def test_a_networks_arithmetic_is_the_sum_of_its_layers(full_records):
+    case = full_records.cases("ConvNet")[0]
+    for phase in ("forward", "backward_data", "backward_weights", "update"):
+        layers = [rows[phase]["arithmetic_s"] for rows in case.layers.values() if phase in rows]
+        assert case.phases[phase]["arithmetic_s"] == pytest.approx(sum(layers))
+    rows = fake_steps.case_rows("ConvNet", 4, layer_rows=False)
+    (alone,) = build(fake_steps.document(rows, ceilings=fake_steps.ceilings())).cases("ConvNet")
+    assert {row["arithmetic_s"] for row in alone.phases.values()} == {None}
+
+
+def test_arithmetic_of_other_threads_or_dtypes_than_have_ceilings_is_unknown():
+    for known in (fake_steps.ceilings(threads=1), {"cuda": fake_steps.ceilings()["onednn"]}):
+        rows = fake_steps.expected(fake_steps.case_rows("OneNet", 1))
+        merged = build(fake_steps.document(rows, ceilings=known))
+        assert merged.rows["arithmetic_s"].unique().to_list() == [None]
+
+
+def test_no_row_of_a_kept_run_takes_less_than_its_arithmetic_by_convention():
+    """Where compute bounds a layer, roofline_s, which another implementation has found, is it."""
+    rows = load(KEPT).rows.filter(pl.col("layer").is_not_null(), pl.col("roofline_s").is_not_null())
+    computing = rows.filter(bound="compute")
+    assert len(computing) > 100
+    assert computing["arithmetic_s"].to_list() == pytest.approx(computing["roofline_s"].to_list())
+    assert (rows["arithmetic_s"] <= rows["roofline_s"] * (1 + 1e-12)).all()
 
 
 @pytest.mark.parametrize("ceilings", [{}, None])
@@ -218,7 +271,7 @@ def test_a_file_from_before_the_ceilings_has_none(ceilings):
     old = build(document)
     assert old.ceilings(old.settings[0]) == []
     step = old.cases("OneNet")[0].step
-    unknown = ("roofline_s", "predicted_s", "bound", "peak_flop_per_s", "machine_speed")
+    unknown = ("roofline_s", "predicted_s", "bound", "arithmetic_s", "arithmetic_speed")
     assert [step[key] for key in unknown] == [None] * len(unknown)
 
 
