@@ -29,7 +29,7 @@ DryRun::Outlook DryRun::outlook(const StepProgram& program, const std::string& b
   Backend& backend = *std::get<std::unique_ptr<Backend>>(made);
   const int64_t most = memory_to_use(flags_.max_memory, backend, host_bytes_);
   may_use_[backend_name] = most;
-  auto shortage = memory_shortage(result.bytes, most);
+  auto shortage = memory_shortage(program, most);
   if (!shortage) {
     auto plan = backend.compile(program, {flags_.threads});
     if (const auto* why = std::get_if<Unsupported>(&plan)) {

@@ -41,7 +41,8 @@ StepRun::Json StepRun::settings() const {
           {"verify", flags_.verify},
           {"seed", flags_.seed},
           {"time_per_case", flags_.time_per_case_s},
-          {"precision", flags_.interval}};
+          {"precision", flags_.interval},
+          {"ceilings", machines_->measured_at()}};
 }
 
 StepRun::Json StepRun::record() const { return {{"ceilings", machines_->record()}}; }

@@ -139,6 +139,12 @@ std::string KnownMachines::remeasure(const std::string& backend, const Json& bec
   return text;
 }
 
+Json KnownMachines::measured_at() const {
+  Json json = Json::object();
+  for (const auto& [name, entry] : entries_) json[name] = entry.known.measured_at;
+  return json;
+}
+
 Json KnownMachines::record() const {
   Json json = Json::object();
   for (const auto& [name, entry] : entries_) {

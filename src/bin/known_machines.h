@@ -31,6 +31,8 @@ class KnownMachines {
   // something else. Says what came of it; empty if it was done before.
   std::string remeasure(const std::string& backend, const nlohmann::ordered_json& because);
 
+  // When they were measured, by backend: what results set against them depend on.
+  nlohmann::ordered_json measured_at() const;
   // For the record, by backend.
   nlohmann::ordered_json record() const;
 

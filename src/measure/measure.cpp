@@ -26,7 +26,7 @@ std::unique_ptr<Plan> prepare(const StepProgram& program, Backend& backend, cons
     result.reason = "interrupted before it was measured";
     return true;
   };
-  if (auto shortage = memory_shortage(logical_memory(program).total, options.max_memory_bytes)) {
+  if (auto shortage = memory_shortage(program, options.max_memory_bytes)) {
     result.reason = *shortage;
     return nullptr;
   }
@@ -128,18 +128,17 @@ Measurement skipped(std::string reason) {
   return result;
 }
 
-std::optional<std::string> memory_shortage(int64_t needed_bytes, int64_t max_memory_bytes) {
-  if (needed_bytes <= max_memory_bytes) return {};
-  return "needs " + memory_size(needed_bytes) + " of memory, " + memory_size(max_memory_bytes) + " may be used";
+std::optional<std::string> memory_shortage(const StepProgram& program, int64_t max_memory_bytes) {
+  const int64_t least_bytes = logical_memory(program).total;
+  if (least_bytes <= max_memory_bytes) return {};
+  return "needs at least " + memory_size(least_bytes) + " of memory, " + memory_size(max_memory_bytes) + " may be used";
 }
 
 std::optional<std::string> memory_shortage(const MemoryPlan& plan, int64_t max_memory_bytes) {
-  auto shortage = memory_shortage(plan.peak_bytes(), max_memory_bytes);
-  if (shortage) {
-    *shortage += " (lasting " + memory_size(plan.persistent_bytes) + ", values and gradients " +
-                 memory_size(plan.transient_bytes) + ", scratch " + memory_size(plan.scratch_bytes) + ")";
-  }
-  return shortage;
+  if (plan.peak_bytes() <= max_memory_bytes) return {};
+  return "needs " + memory_size(plan.peak_bytes()) + " of memory, " + memory_size(max_memory_bytes) +
+         " may be used (lasting " + memory_size(plan.persistent_bytes) + ", values and gradients " +
+         memory_size(plan.transient_bytes) + ", scratch " + memory_size(plan.scratch_bytes) + ")";
 }
 
 Measurement measure(const StepProgram& program, Backend& backend, const MeasureOptions& options,

@@ -90,9 +90,9 @@ std::vector<KernelMeasurement> measure(const Kernel& kernel, PreparedKernel& pre
 // A case that did not run, and why.
 Measurement skipped(std::string reason);
 
-// "needs 12.1 GiB of memory, 8 GiB may be used", and of a plan what for: " (lasting 9 GiB, values and gradients 2 GiB,
-// scratch 1.1 GiB)". Absent where it fits.
-std::optional<std::string> memory_shortage(int64_t needed_bytes, int64_t max_memory_bytes);
+// "needs 12.1 GiB of memory, 8 GiB may be used (lasting 9 GiB, values and gradients 2 GiB, scratch 1.1 GiB)" of a plan;
+// before there is one, "needs at least" what a step must hold between its passes. Absent where it fits.
+std::optional<std::string> memory_shortage(const StepProgram& program, int64_t max_memory_bytes);
 std::optional<std::string> memory_shortage(const MemoryPlan& plan, int64_t max_memory_bytes);
 
 }  // namespace triphase

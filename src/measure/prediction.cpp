@@ -203,8 +203,14 @@ Demand demand_of(const StepProgram& program, const Group& group, const std::vect
       lines_to_start -= lines;
     }
   }
-  const bool launched = group.implementation.by == Implementation::By::kKernel;  // by no library's call
-  if (!accesses.empty()) demand.latency_s = *machine.latency_s(launched ? "fork_join" : "call");
+  const double call_s = *machine.latency_s("call");
+  const double fork_join_s = *machine.latency_s("fork_join");
+  const auto by = group.implementation.by;
+  if (!accesses.empty()) {  // an own kernel is launched, an own loop forks or does not
+    demand.latency_s = by == Implementation::By::kLibrary  ? call_s
+                       : by == Implementation::By::kKernel ? fork_join_s
+                                                           : std::min(call_s, fork_join_s);
+  }
   const auto level_s = [&](const char* level) {
     const auto found = demand.level_s.find(level);
     return found == demand.level_s.end() ? 0 : found->second;
@@ -212,8 +218,24 @@ Demand demand_of(const StepProgram& program, const Group& group, const std::vect
   demand.terms_s = edges_s(program, op, demand.flop_s);
   demand.terms_s.insert(demand.terms_s.end(),
                         {demand.flop_s, level_s("L1") + level_s("L2"), level_s("L3"), level_s("memory"), start_s,
-                         demand.latency_s, *machine.latency_s("fork_join")});
+                         by == Implementation::By::kKernel ? fork_join_s : call_s, fork_join_s});
   return demand;
+}
+
+// The name with the longest time; empty for none.
+std::string longest(const std::map<std::string, double>& times_s) {
+  const auto most = std::ranges::max_element(times_s, {}, [](const auto& item) { return item.second; });
+  return most == times_s.end() ? "" : most->first;
+}
+
+// What limits a call.
+Roofline limit(const Demand& demand) {
+  double bytes_s = 0;
+  for (const auto& [level, s] : demand.level_s) bytes_s += s;
+  const double s = std::max({demand.flop_s, bytes_s, demand.latency_s});
+  if (s == demand.flop_s && s > 0) return {s, "compute"};
+  if (s == demand.latency_s || demand.level_s.empty()) return {s, "latency"};
+  return {s, longest(demand.level_s)};
 }
 
 constexpr const char* kByLoop = " by loop";
@@ -284,22 +306,14 @@ std::optional<std::vector<Demand>> demands(const StepProgram& program, const std
 }
 
 Roofline roofline(const std::vector<const Demand*>& demands) {
-  double flop_s = 0;
-  double latency_s = 0;
-  double bytes_s = 0;
-  std::map<std::string, double> level_s;
+  double total_s = 0;
+  std::map<std::string, double> bound_s;  // of the calls that each bounds
   for (const Demand* demand : demands) {
-    flop_s += demand->flop_s;
-    latency_s += demand->latency_s;
-    for (const auto& [level, s] : demand->level_s) {
-      level_s[level] += s;
-      bytes_s += s;
-    }
+    const Roofline call = limit(*demand);
+    total_s += call.s;
+    bound_s[call.bound] += call.s;
   }
-  const double longest = std::max({flop_s, bytes_s, latency_s});
-  if (longest == flop_s && flop_s > 0) return {longest, "compute"};
-  if (longest == latency_s || level_s.empty()) return {longest, "latency"};
-  return {longest, std::ranges::max_element(level_s, {}, [](const auto& item) { return item.second; })->first};
+  return {total_s, longest(bound_s)};
 }
 
 std::optional<double> predicted_s(const std::vector<const Demand*>& demands, const Factors& factors) {
@@ -309,7 +323,7 @@ std::optional<double> predicted_s(const std::vector<const Demand*>& demands, con
     if (found == factors.end()) found = factors.find(other_formulation(demand->family));
     if (found == factors.end() || found->second.size() != demand->terms_s.size()) return {};
     const double sum_s = std::inner_product(found->second.begin(), found->second.end(), demand->terms_s.begin(), 0.0);
-    total_s += std::max(sum_s, roofline({demand}).s);
+    total_s += std::max(sum_s, limit(*demand).s);
   }
   return total_s;
 }

@@ -2,8 +2,9 @@
 // What the time of each layer and phase should be, from its FLOP, its bytes, where those bytes lie, and the machine's
 // ceilings. Two answers:
 //
-// - The roofline: no faster than arithmetic at the peak rate, bytes at the bandwidth of where they come from, and the
-//   latency of calls. Nothing is fitted; which of the three is the longest is what bounds it.
+// - The roofline: no call is faster than arithmetic at the peak rate, bytes at the bandwidth of where they come from,
+//   and its latency, and none runs beside another. Nothing is fitted; which of the three is the longest is what bounds
+//   it.
 // - The prediction: a sum of such terms with one factor each, by family of kernels, but no less than the roofline. The
 //   factors are fitted to steps of networks made for it (calibrate()), and never to what is predicted.
 //
@@ -33,7 +34,7 @@ struct Demand {
   std::string family;
   double flop_s = 0;                      // arithmetic at the peak rate
   std::map<std::string, double> level_s;  // bytes by the level that they come from
-  double latency_s = 0;                   // of the call
+  double latency_s = 0;                   // of the library's call, or of what an own loop or kernel waits for
   std::vector<double> terms_s;            // what the prediction weighs, in an order that the family fixes
 };
 
@@ -44,8 +45,10 @@ std::optional<std::vector<Demand>> demands(const StepProgram& program, const std
 
 // What limits a stretch of work at the ceilings, and the time that it cannot beat.
 struct Roofline {
-  double s = 0;       // the longest of arithmetic, bytes and latency
-  std::string bound;  // compute, L1, L2, L3, memory or latency: which of them, and where most of the bytes' time goes
+  double s = 0;  // the sum, over its calls, of the longest of arithmetic, bytes and latency
+  // compute, L1, L2, L3, memory or latency: what bounds the calls that take most of it. Of a call that bytes bound, the
+  // level that takes most of their time.
+  std::string bound;
 };
 
 Roofline roofline(const std::vector<const Demand*>& demands);

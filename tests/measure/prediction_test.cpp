@@ -239,6 +239,18 @@ TEST(Demands, of_what_is_written_over_what_was_read_move_as_an_update_does) {
   EXPECT_DOUBLE_EQ(relu_s(extents), 400 / 40.0);
 }
 
+TEST(Roofline, of_several_calls_is_their_sum_and_its_bound_is_that_of_most_of_it) {
+  Demand forward;
+  forward.flop_s = 3;
+  forward.level_s = {{"memory", 2}};
+  Demand update;
+  update.flop_s = 0.5;
+  update.level_s = {{"L3", 1}, {"memory", 4}};
+  EXPECT_DOUBLE_EQ(roofline({&forward, &update}).s, 3 + 5);  // no less: the update waits for the forward
+  EXPECT_EQ(roofline({&forward, &update}).bound, "memory");
+  EXPECT_EQ(roofline({&forward, &forward, &update}).bound, "compute");
+}
+
 TEST(Roofline, is_the_longest_of_arithmetic_bytes_and_latency) {
   Demand demand;
   demand.flop_s = 3;

@@ -186,10 +186,26 @@ def test_rows_carry_prediction_bound_and_mfu(measured: Path, tmp_path: Path) -> 
         r["predicted_s"] for (layer, phase), r in rows.items() if layer and phase == "forward"
     )
     assert layers == pytest.approx(rows["", "forward"]["predicted_s"])
+    of_layers = [r["roofline_s"] for (layer, _), r in rows.items() if layer]
+    assert whole["roofline_s"] == pytest.approx(sum(of_layers))  # none runs beside another
     ceiling = rates(json.loads(measured.read_text()))["gemm", "f32"]["value"]
     assert whole["mfu"] > 0
     if "machine_speed" not in whole:
         assert whole["mfu"] == pytest.approx(whole["flop"] / whole["median_s"] / ceiling)
+
+
+def test_a_journal_of_other_ceilings_is_refused(measured: Path, tmp_path: Path) -> None:
+    out = tmp_path / "steps.json"
+    flags = (f"--benchmark_out={out}", f"--ceilings={measured}")
+    assert steps(*flags).returncode == 0
+    settings = binaries.results(out)["context"]["triphase"]["settings"]
+    assert settings["ceilings"] == {"onednn": json.loads(measured.read_text())["measured_at"]}
+    journal = tmp_path / "steps.json.journal"
+    for ceilings, code in ((settings["ceilings"], 0), ({}, 2), ({"onednn": "2020-01-01"}, 2)):
+        journal.write_text(json.dumps({"run": settings | {"ceilings": ceilings}}) + "\n")
+        process = steps(*flags, "--resume")
+        assert process.returncode == code, process.stderr
+        assert ("the same machine and flags" in process.stderr) == (code == 2)
 
 
 def test_explain_names_the_biggest_loss(measured: Path) -> None:

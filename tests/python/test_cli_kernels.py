@@ -299,7 +299,7 @@ def test_kernels_name_the_losses_scale_where_it_is_not_the_usual_one(
 # --- What cannot run ------------------------------------------------------------------------------
 
 NOT_HERE: dict[str, tuple[list[str], str]] = {
-    "memory": (["--backend=reference", "--max_memory=8B"], "needs "),
+    "memory": (["--backend=reference", "--max_memory=8B"], "needs at least "),
     "cuda": (["--backend=cuda"], "CUDA"),
     "tf32": (["--backend=onednn", "--dtype=tf32"], "oneDNN"),
 }

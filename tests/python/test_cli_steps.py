@@ -548,7 +548,7 @@ def test_the_losses_scale_is_said_in_f16_and_named_where_it_is_not_the_usual_one
 # --- What cannot run ------------------------------------------------------------------------------
 
 NOT_HERE: dict[str, tuple[list[str], str]] = {
-    "memory": (["--backend=reference", "--max_memory=1kB"], "needs "),
+    "memory": (["--backend=reference", "--max_memory=100B"], "needs at least "),
     "cuda": (["--backend=cuda"], "CUDA"),
     "tf32": (["--backend=onednn", "--dtype=tf32"], "oneDNN"),
 }
