@@ -103,8 +103,7 @@ std::string words_for(const Product& product) {
 
 // The library, its functions, a handle of it, and what was chosen for products so far.
 struct CublasLt::Shared {
-  Library library{"cuBLASLt",
-                  {"libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"},
+  Library library{"cuBLASLt", names_by_cuda("libcublasLt.so", CUDART_VERSION / 1000),
                   "install cuBLAS 13 or 12, or add its folder to LD_LIBRARY_PATH"};
   decltype(cublasLtCreate)* create = library.symbol<decltype(cublasLtCreate)>("cublasLtCreate");
   decltype(cublasLtDestroy)* destroy = library.symbol<decltype(cublasLtDestroy)>("cublasLtDestroy");

@@ -399,7 +399,7 @@ std::variant<Made, Unsupported> unless_obstructed(F make) {
 
 // Of the compiler that cuDNN looks for as it runs.
 std::string nvrtc_version() {
-  static const Library library("NVRTC", {"libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"},
+  static const Library library("NVRTC", names_by_cuda("libnvrtc.so", CUDART_VERSION / 1000),
                                "install CUDA's runtime compiler, or add its folder to LD_LIBRARY_PATH");
   int major = 0;
   int minor = 0;

@@ -49,4 +49,13 @@ void* Library::find(const char* name) const {
                        "): " + remedy_);
 }
 
+std::vector<std::string> names_by_cuda(const std::string& library, int built_with) {
+  std::vector<std::string> names = {library + "." + std::to_string(built_with)};
+  for (const int other : {13, 12}) {
+    if (other != built_with) names.push_back(library + "." + std::to_string(other));
+  }
+  names.push_back(library);
+  return names;
+}
+
 }  // namespace triphase::cuda

@@ -39,4 +39,8 @@ class Library {
   void* handle_ = nullptr;
 };
 
+// The names of one of CUDA's libraries, "libcublasLt.so": first that of the CUDA that this was built with, since
+// another may want another driver.
+std::vector<std::string> names_by_cuda(const std::string& library, int built_with);
+
 }  // namespace triphase::cuda

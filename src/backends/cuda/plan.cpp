@@ -6,6 +6,7 @@
 #include <array>
 #include <thread>
 
+#include "core/clock.h"
 #include "core/elements.h"
 #include "program/initial.h"
 
@@ -217,9 +218,11 @@ Recording& CudaPlan::recorded_step(Marks marks) {
 }
 
 void CudaPlan::run_step(Marks marks, std::vector<double>& stamps_s) {
+  const double begin_s = now_s();
   Recording& step = recorded_step(marks);
   next_step();
   step.run(stamps_s);
+  untimed_s_ += std::max(0.0, now_s() - begin_s - (stamps_s.back() - stamps_s.front()));
 }
 
 std::optional<DeviceState> CudaPlan::state() {

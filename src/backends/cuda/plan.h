@@ -32,6 +32,7 @@ class CudaPlan : public GroupedPlan {
   void run_observed(const std::function<void(int)>& before, const std::function<void(int)>& after) override;
   double run_groups(std::span<const int> groups, int64_t runs) override;
   double tick_s() const override;
+  double untimed_s() const override { return untimed_s_; }
   bool marks_cost_time() const override { return true; }
   bool on_host() const override { return false; }
   std::optional<DeviceState> state() override;
@@ -189,6 +190,7 @@ class CudaPlan : public GroupedPlan {
   std::byte* scratch_data_ = nullptr;
   std::vector<std::byte*> blocks_;
   std::map<std::vector<int>, std::unique_ptr<Recording>> recordings_;
+  double untimed_s_ = 0;
   mutable std::vector<std::vector<std::vector<std::byte>>> pages_;  // read back, by storage and number
   uint64_t seed_ = 0;
 };

@@ -21,6 +21,13 @@ TEST(Library, the_first_name_that_loads_is_taken) {
   EXPECT_EQ(refusal({"libtriphase_absent.so.9", FAKE_NVML}), "loaded");
 }
 
+TEST(Library, of_cuda_that_of_the_build_is_tried_first) {
+  const std::vector<std::string> of_12 = {"libx.so.12", "libx.so.13", "libx.so"};
+  const std::vector<std::string> of_13 = {"libx.so.13", "libx.so.12", "libx.so"};
+  EXPECT_EQ(names_by_cuda("libx.so", 12), of_12);
+  EXPECT_EQ(names_by_cuda("libx.so", 13), of_13);
+}
+
 TEST(Library, a_missing_file_is_told_in_one_line) {
   EXPECT_EQ(refusal({"libtriphase_absent.so.9"}),
             "Fakes cannot be loaded as libtriphase_absent.so.9 (libtriphase_absent.so.9: cannot open shared object "

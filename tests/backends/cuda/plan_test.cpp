@@ -10,6 +10,7 @@
 #include "backends/cuda/host_device.h"
 #include "backends/expectations.h"
 #include "backends/reference/reference.h"
+#include "core/clock.h"
 #include "measure/kernel_source.h"
 #include "program/kernel.h"
 
@@ -351,6 +352,24 @@ TEST(CudaPlan, a_step_is_recorded_once_for_each_level_of_marks) {
     }
   }
   EXPECT_EQ(backend.device->counts().recordings, 3);
+}
+
+TEST(CudaPlan, what_a_step_takes_beside_its_intervals_counts_against_the_time) {
+  StandIn backend;
+  const StepProgram program = program_of("mlp");
+  const auto plan = compiled(backend, program, 0);
+  plan->allocate(3);
+  const double begin_s = now_s();
+  double timed_s = 0;
+  double untimed_s = plan->untimed_s();
+  for (int i = 0; i < 5; ++i) {
+    std::vector<double> stamps_s;
+    plan->run_step(Marks::kPhases, stamps_s);
+    timed_s += stamps_s.back() - stamps_s.front();
+    EXPECT_GT(plan->untimed_s(), untimed_s);
+    untimed_s = plan->untimed_s();
+  }
+  EXPECT_LE(timed_s + untimed_s, now_s() - begin_s);
 }
 
 TEST(CudaPlan, a_launched_step_is_a_step) {
