@@ -17,8 +17,6 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from triphase import expectations, losses
 from triphase.claims import CLAIMS, Claim
 from triphase.measures import Measured, NotMeasured
@@ -119,14 +117,40 @@ def not_run(records: Records) -> list[str]:
 
 def disturbed(records: Records) -> str:
     """Which cases' times are not to be trusted, in a sentence or two; empty if all are."""
-    if not (cases := records.disturbed):
+    if not records.disturbed:
         return ""
-    ran = len(records.steps.filter(pl.col("median_s").is_not_null()))
-    named = ", ".join(cases[:NAMED]) + (", ..." if len(cases) > NAMED else "")
     return (
-        f"In {len(cases)} of {ran} cases other programs took a processor away, so that their times "
-        f"are not to be trusted: {named}. Run them again when the machine is idle."
+        f"In {_of_those_that_ran(records.disturbed, records)} other programs took a processor "
+        f"away, so that their times are not to be trusted: {_named(records.disturbed)}. Run them "
+        "again when the machine is idle."
     )
+
+
+def unverified(records: Records) -> str:
+    """Which cases were never compared with float64, in a sentence; empty if all were."""
+    if not records.unverified:
+        return ""
+    return (
+        f"In {_of_those_that_ran(records.unverified, records)} no result was compared with "
+        f"float64, as `--verify=off` asks: {_named(records.unverified)}."
+    )
+
+
+def _of_those_that_ran(cases: list[str], records: Records) -> str:
+    return f"{len(cases)} of {records.steps['median_s'].count()} cases"
+
+
+def _named(cases: list[str]) -> str:
+    return ", ".join(cases[:NAMED]) + (", ..." if len(cases) > NAMED else "")
+
+
+def doubts(records: Records) -> list[tuple[str, str]]:
+    """What is to be known before a verdict is believed: a heading and its sentences each."""
+    told = (
+        ("The machine was busy.", disturbed(records)),
+        ("Not all was verified.", unverified(records)),
+    )
+    return [(heading, text) for heading, text in told if text]
 
 
 # ---- rendering
@@ -172,8 +196,8 @@ def markdown(findings: list[Finding], records: Records) -> str:
         "",
         f"Claims of {POST}, as measured on {records.machine}, {context['date']}. {RULE}",
     ]
-    if text := disturbed(records):
-        lines += ["", f"**The machine was busy.** {text}"]
+    for heading, text in doubts(records):
+        lines += ["", f"**{heading}** {text}"]
     for setting in settings:
         some, left_out = worth_showing([f for f in findings if f["setting"] == setting])
         lines += ["", f"## {setting}", "", *([left_out, ""] if left_out else [])]
@@ -312,6 +336,9 @@ def main() -> int:
     findings = build(records)
     forms = {"table": terminal_table, "json": to_json, "markdown": lambda f: markdown(f, records)}
     print(forms[options.format](findings))
+    if options.format == "table":
+        for heading, text in doubts(records):
+            print(f"\n{heading} {text}")
     return 0
 
 

@@ -175,6 +175,11 @@ class Records:
         """Cases while which others took the processors away: no times to be trusted."""
         return self.steps.filter("disturbed")["case"].to_list()
 
+    @property
+    def unverified(self) -> list[str]:
+        """Cases that were timed alone: nothing says that they compute what they should."""
+        return self.steps.filter(pl.col("status") == "unverified")["case"].to_list()
+
     def known_machine(self, setting: Setting) -> dict[str, Any]:
         """Ceilings and calibration of this backend, as the file holds them; else empty."""
         return self.context["triphase"].get("ceilings", {}).get(setting.backend, {})

@@ -336,6 +336,23 @@ def test_times_of_zero_are_no_fault(phase, of_samples, full):
     assert "nan" not in findings.markdown(found, records).lower()
 
 
+def test_cases_that_were_not_verified_are_named(full_records, write_steps, monkeypatch, capsys):
+    assert findings.unverified(full_records) == ""
+    off = [row | {"status": "unverified"} for row in case_rows("OneNet", 1)]
+    content = document(off, case_rows("OneNet", 4), skipped_rows("OneNet", 16, "memory"))
+    records = build(content)
+    text = findings.unverified(records)
+    assert text == (
+        "In 1 of 2 cases no result was compared with float64, as `--verify=off` asks: "
+        "OneNet/batch:1/dtype:f32/optimizer:sgd/backend:onednn."
+    )
+    found = findings.build(records)
+    assert f"**Not all was verified.** {text}" in findings.markdown(found, records)
+    monkeypatch.setattr("sys.argv", ["findings", str(write_steps(content))])
+    assert findings.main() == 0
+    assert capsys.readouterr().out.endswith(f"\n\nNot all was verified. {text}\n")
+
+
 def test_several_settings_give_findings_with_their_setting_in_the_id():
     found = by_id(case_rows("OneNet", 1), case_rows("OneNet", 1, backend="cuda"))
     assert len(found) == 2 * len(CLAIMS)
