@@ -35,6 +35,7 @@ PHASES = {  # in the order of a step, alike in every plot
     "recompute": SKY,
     "all_reduce": PURPLE,
 }
+HOLLOW = {"filled": False, "size": 150, "strokeWidth": 1.5, "opacity": 1}  # a ratio of FLOP
 FONT = "Arial, Liberation Sans, Helvetica, sans-serif"
 
 
@@ -52,13 +53,32 @@ def counted_optimizer(steps: pl.DataFrame) -> pl.DataFrame:
 
 
 def caption(records: Records, rows: pl.DataFrame, key: str) -> list[str]:
-    """How to read the marks; then on what they were measured, and when."""
+    """How to read the marks; on what they were measured, and when; what is to be doubted.
+
+    `rows` are the steps of the cases that are shown.
+    """
     dtypes = " and ".join(dict.fromkeys(setting.dtype for setting in records.settings))
     setting = records.settings[0]._replace(dtype=dtypes)
     optimizers = " and ".join(
         OPTIMIZERS.get(o.lower(), o) for o in rows["optimizer"].unique(maintain_order=True)
     )
-    return [key, f"{records.machine}; {setting}, {optimizers}; {records.context['date'][:10]}"]
+    origin = f"{records.machine}; {setting}, {optimizers}; {records.context['date'][:10]}"
+    return [key, origin, *doubts(rows)]
+
+
+def doubts(steps: pl.DataFrame) -> list[str]:
+    """A line on the cases that ran disturbed or unverified; none where none did."""
+    ran = steps.filter(pl.col("median_s").is_not_null())
+    doubtful = {
+        "disturbed by other programs": ran["disturbed"].sum(),
+        "not verified": (ran["status"] == "unverified").sum(),
+    }
+    found = [
+        f"{count} of {len(ran)} cases {'was' if count == 1 else 'were'} {how}"
+        for how, count in doubtful.items()
+        if count
+    ]
+    return ["; ".join(found)] if found else []
 
 
 def titled(chart: alt.TopLevelMixin, text: str, subtitle: list[str]) -> alt.TopLevelMixin:
@@ -162,7 +182,8 @@ def timed_points(
 
 def save(chart: alt.TopLevelMixin, stem: Path, formats: tuple[str, ...] = FORMATS) -> list[Path]:
     """Writes stem.png, stem.svg and stem.html; the HTML holds its scripts and fetches nothing."""
-    spec = chart.to_dict()
+    with alt.data_transformers.disable_max_rows():  # all lie in the file, however many
+        spec = chart.to_dict()
     render: dict[str, Callable[[], str | bytes]] = {
         "png": lambda: vl_convert.vegalite_to_png(spec, scale=2),
         "svg": lambda: vl_convert.vegalite_to_svg(spec),

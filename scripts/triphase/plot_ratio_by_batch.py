@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How does the backward-forward ratio change with the batch size, in FLOP and in time?
 
-Lines: nominal FLOP with the update above, as the post counts. Marks: the same ratio of measured
-time, with its 95 % interval. Shaded: the range that the post predicts.
+Lines: nominal FLOP with the update above, as the post counts. Filled marks: the same ratio of
+measured time, with its 95 % interval. Shaded: the range that the post predicts.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ FLOP, TIME = "ratio_flop_with_update", "ratio_time_with_update"
 def build(records: Records) -> alt.TopLevelMixin:
     steps = charts.counted_optimizer(records.steps).filter(pl.col(FLOP).is_not_null())
     networks, left_out = swept(steps)
-    rows = charts.intervals(steps, TIME).filter(pl.col("model").is_in(networks))
-    rows = rows.select("model", "batch", FLOP, TIME, "low", "high")
+    steps = steps.filter(pl.col("model").is_in(networks))
+    rows = charts.intervals(steps, TIME).select("model", "batch", FLOP, TIME, "low", "high")
     batches = rows["batch"].unique().sort().to_list()
     order, colours, shapes = charts.families(rows["model"], FIRST)
     colour = alt.Color("model:N", title="network", scale=colours, sort=order)
@@ -48,11 +48,11 @@ def build(records: Records) -> alt.TopLevelMixin:
     predicted = alt.Chart(pl.DataFrame(POST_RANGE)).mark_rect(color=charts.SKY, opacity=0.16)
     chart = alt.layer(
         predicted.encode(y=y("from"), y2="to:Q"),
-        base.mark_line(strokeWidth=2).encode(x=x, y=y(FLOP), color=colour),
+        base.mark_line(strokeWidth=2, point=charts.HOLLOW).encode(x=x, y=y(FLOP), color=colour),
         charts.timed_points(apart, x, y, TIME, "model", colour=colour, shape=shape),
     ).properties(width=640, height=400)
-    key = "lines: FLOP; marks: measured time, side by side at a batch size, with its 95 % interval"
-    key += "; shaded: 1:1 to 3:1 (post)"
+    key = "lines and hollow: FLOP; filled: measured time, side by side at a batch size, with its "
+    key += "95 % interval; shaded: 1:1 to 3:1 (post)"
     key += f"; {left_out} more networks are not shown" if left_out else ""
     caption = charts.caption(records, steps, key)
     return charts.titled(chart, "Backward-forward ratio by batch size", caption)

@@ -26,7 +26,8 @@ def build(records: Records) -> alt.TopLevelMixin:
     network = deepest(steps)
     steps = steps.filter(model_name=network)
     batch = most_common_batch(steps)
-    rows = charts.intervals(steps.filter(batch=batch), TIME).select(
+    steps = steps.filter(batch=batch)
+    rows = charts.intervals(steps, TIME).select(
         "model", "depth", FLOP, TIME, "low", "high",
         weights=pl.when("shared").then(pl.lit("one shared")).otherwise(pl.lit("independent")),
     )  # fmt: skip
@@ -51,10 +52,13 @@ def build(records: Records) -> alt.TopLevelMixin:
     limit = alt.Chart(pl.DataFrame({"two": [2.0]}))
     chart = alt.layer(
         limit.mark_rule(strokeDash=[6, 4], color=charts.GREY).encode(y=y("two")),
-        base.mark_line(strokeWidth=2).encode(x=x, y=y(FLOP), color=colour),
+        base.mark_line(strokeWidth=2, point=charts.HOLLOW).encode(x=x, y=y(FLOP), color=colour),
         charts.timed_points(base, x, y, TIME, "model", colour=colour, shape=shape),
     ).properties(width=640, height=360)
-    key = "line: FLOP; marks: measured time, 95 % interval where wider; dashed: the limit 2:1"
+    key = (
+        "line and hollow: FLOP; filled: measured time, 95 % interval where wider; "
+        "dashed: the limit 2:1"
+    )
     heading = f"Backward-forward ratio by depth: {network}(N), batch {batch}"
     return charts.titled(chart, heading, charts.caption(records, steps, key))
 

@@ -23,7 +23,8 @@ def build(records: Records) -> alt.TopLevelMixin:
     )
     if steps.is_empty():
         raise charts.NothingToPlot("no step tells its first layer's share")
-    rows = largest_batches(charts.intervals(steps, TIME)).select(
+    steps = largest_batches(steps)
+    rows = charts.intervals(steps, TIME).select(
         "model", "model_name", "batch", "first_layer_share", FLOP, TIME, "low", "high"
     )
     order, colours, shapes = charts.families(rows["model_name"], ("LinearNet", "OneNet", "ConvNet"))
@@ -43,9 +44,7 @@ def build(records: Records) -> alt.TopLevelMixin:
         law.mark_line(strokeDash=[6, 4], strokeWidth=1.5, color=charts.GREY).encode(
             x=x, y=y("law")
         ),
-        base.mark_point(filled=False, size=150, strokeWidth=1.5, opacity=1).encode(
-            x=x, y=y(FLOP), color=colour, shape=shape
-        ),
+        base.mark_point(**charts.HOLLOW).encode(x=x, y=y(FLOP), color=colour, shape=shape),
         charts.timed_points(base, x, y, TIME, "model", colour=colour, shape=shape),
     ).properties(width=640, height=400)
     key = "dashed: 2 − share; hollow: FLOP; filled: measured time, 95 % interval where wider"

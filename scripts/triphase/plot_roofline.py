@@ -150,9 +150,10 @@ def speed(steps: pl.DataFrame) -> list[str]:
     speeds = steps["arithmetic_speed"].drop_nulls()
     if speeds.is_empty():
         return []
+    ends = dict.fromkeys(f"{speed:.2f}" for speed in (speeds.min(), speeds.max()))
     return [
-        f"the machine's arithmetic ran at {speeds.min():.2f} to {speeds.max():.2f} times the speed "
-        "that it had when the ceilings were measured"
+        f"the machine's arithmetic ran at {' to '.join(ends)} times the speed that it had when the "
+        "ceilings were measured"
     ]
 
 

@@ -21,6 +21,7 @@ NAME = "speedup_by_dtype"
 ACROSS = ("dtype",)
 USUAL = "f32"
 PHASES = {**charts.PHASES, "step": charts.GREY}
+CASE = ["model", "batch", "optimizer", "backend", "threads"]  # which runs in several precisions
 CASES = 8  # the longest, as are those of
 PANELS = 4
 LAYERS = 6
@@ -48,13 +49,14 @@ def build(records: Records) -> alt.TopLevelMixin:
         key += f", and of layers the longest {LAYERS} at most"
     if pairs["allowed"].is_not_null().any():
         key += "; black ticks: as the bounds allow"
-    caption = charts.caption(records, steps, key)
+    both = records.steps.join(steps, on=CASE, how="semi", maintain_order="left")
+    caption = charts.caption(records, both, key)
     return charts.titled(chart, f"Speedup over {USUAL} by phase and by layer", caption)
 
 
 def speedups(records: Records) -> pl.DataFrame:
     """Every phase, and every layer's, timed in both: `speedup`, and what the bounds `allow`."""
-    same = ["model", "batch", "optimizer", "backend", "threads", "layer", "phase"]
+    same = [*CASE, "layer", "phase"]
     rows = records.rows.filter(
         pl.col("case").is_in(records.steps["case"].to_list()),
         pl.col("phase").is_in(list(PHASES)),

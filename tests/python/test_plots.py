@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 import struct
 from html.parser import HTMLParser
 
+import altair as alt
 import polars as pl
 import pytest
 from hypothesis import given
@@ -120,6 +122,31 @@ def test_the_caption_names_machine_threads_dtype_optimizer_and_date(name, record
 
 
 @pytest.mark.parametrize("name", PLOTS)
+def test_the_caption_counts_the_cases_that_are_to_be_doubted(name, records_for):
+    plain = records_for(name)
+
+    def caption(**changes: pl.Expr) -> str:
+        records = dataclasses.replace(plain, rows=plain.rows.with_columns(**changes))
+        return "\n".join(plot.PLOTS[name].build(records).to_dict()["title"]["subtitle"])
+
+    assert "disturbed" not in caption()
+    assert "verified" not in caption()
+    assert re.search(r"^(\d+) of \1 cases were disturbed", caption(disturbed=pl.lit(True)), re.M)
+    status = pl.col("status").replace({"ok": "unverified"})
+    assert re.search(r"^(\d+) of \1 cases were not verified$", caption(status=status), re.M)
+
+
+def test_the_doubts_of_a_caption_are_of_the_cases_that_it_shows():
+    disturbed = [row | {"disturbed": True} for row in case_rows("OneNet", 1)]
+    unverified = [row | {"status": "unverified"} for row in case_rows("OneNet", 4)]
+    groups = [disturbed, unverified, case_rows("OneNet", 16), skipped_rows("OneNet", 64, "memory")]
+    assert spec("ratio_by_batch", *groups)["title"]["subtitle"][-1] == (
+        "1 of 3 cases was disturbed by other programs; 1 of 3 cases was not verified"
+    )
+    assert len(spec("ratio_by_share", *groups)["title"]["subtitle"]) == 2  # batch 16 alone
+
+
+@pytest.mark.parametrize("name", PLOTS)
 def test_a_plot_without_data_says_so_in_one_line_and_writes_nothing(name, tmp_path):
     nothing = build(document(skipped_rows("Unknown", 1, "no such device")))
     done = list(charts.draw(name, plot.PLOTS[name].build, nothing, tmp_path))
@@ -187,6 +214,25 @@ def test_no_two_of_49_networks_have_the_same_colour_and_shape():
     _, colours, shapes = charts.families(pl.Series([f"Net{i}" for i in range(49)]))
     pairs = zip(colours.to_dict()["range"], shapes.to_dict()["range"], strict=True)
     assert len(set(pairs)) == 49
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("ratio_by_batch", [case_rows("OneNet", 1)]),
+        (
+            "ratio_by_depth",
+            [case_rows("DeeperConvNet:depth=0", 1), case_rows("DeeperConvNet:depth=2", 4)],
+        ),
+        ("ratio_by_share", [case_rows("OneNet", 1)]),
+    ],
+)
+def test_a_lone_ratio_in_flop_has_a_hollow_mark(name, groups, tmp_path):
+    chart = plot.PLOTS[name].build(build(document(*groups)))
+    (path,) = charts.save(chart, tmp_path / name, ("svg",))
+    points = re.findall(r'<path [^>]*aria-roledescription="point"[^>]*>', path.read_text())
+    assert [" fill=" in point for point in points] == [False, True]  # FLOP, and time over it
+    assert "hollow: FLOP" in chart.to_dict()["title"]["subtitle"][0]
 
 
 def test_without_an_interval_the_bar_has_no_length():
@@ -372,6 +418,21 @@ def test_the_roofs_are_of_the_dtype_and_the_slopes_of_reading(full_records):
     ]
 
 
+@pytest.mark.parametrize(
+    ("speeds", "text"),
+    [((1.09, 1.091), " ran at 1.09 times "), ((0.92, 1.09), " ran at 0.92 to 1.09 times ")],
+)
+def test_the_roofline_tells_the_speeds_of_the_machine(speeds, text):
+    groups = [expected(case_rows("OneNet", batch)) for batch in (1, 4)]
+    for rows, speed in zip(groups, speeds, strict=True):
+        for row in rows:
+            if "machine_speed" in row:
+                row["machine_speed"]["arithmetic"] = speed
+    line = plot_roofline.speed(build(document(*groups)).steps)
+    assert text in line[0]
+    assert plot_roofline.speed(build(document(case_rows("OneNet", 1))).steps) == []
+
+
 def test_slopes_end_at_the_highest_roof_and_roofs_start_at_the_steepest_slope():
     known = [plot_roofline.Ceiling("gemm", 400e9), plot_roofline.Ceiling("memory", 25e9)]
     frame = plot_roofline.Frame(left=0.1, right=1000, bottom=1e9, top=1e12)
@@ -520,6 +581,13 @@ def test_a_file_in_the_folders_place_is_bad_usage(write_steps, full, tmp_path, c
         charts.main(module.NAME, module.build, None, [str(path), "--out", str(path)])
     assert left.value.code == 2
     assert f"--out: expected a folder, found a file: {path}" in capsys.readouterr().err
+
+
+def test_plots_of_many_rows_are_drawn(tmp_path):
+    rows = pl.DataFrame({"x": range(6000)})
+    chart = charts.titled(alt.Chart(rows).mark_point().encode(x="x:Q"), "Many", [])
+    (path,) = charts.save(chart, tmp_path / "many", ("svg",))
+    assert path.read_text().count('role="graphics-symbol"') >= 6000
 
 
 def test_an_unknown_format_is_bad_usage(write_steps, full, capsys):
