@@ -16,6 +16,7 @@ from triphase import report
 from triphase.files import write_atomic
 from triphase.records import SCHEMA_PATH, BadRecords, load
 
+KEPT = SCHEMA_PATH.parent / "baselines"
 WRAPPER = SCHEMA_PATH.parents[1] / "scripts" / "report"
 
 
@@ -47,6 +48,26 @@ def test_the_report_changes_nothing_in_steps_json(write_steps, full, monkeypatch
     before = path.read_bytes()
     run(path.parent, monkeypatch)
     assert path.read_bytes() == before
+
+
+def test_the_readme_of_the_kept_runs_tells_what_they_are():
+    text = " ".join((KEPT / "README.md").read_text().split())
+    for folder in KEPT.iterdir():
+        assert folder.is_file() or f"`{folder.name}`" in text
+    peers = json.loads((KEPT / "peers" / "peers.json").read_text())
+    settings, versions = peers["settings"], peers["versions"]
+    rounds = max(case["ours"]["rounds"] for case in peers["cases"])
+    assert (
+        f"`peers` is a run of `scripts/peers --minutes {settings['minutes']:g}` on such a machine, "
+        f"with PyTorch {versions['torch'].rpartition('.')[0]}: {len(peers['cases'])} cases in up "
+        f"to {('no', 'one', 'two', 'three', 'four', 'five', 'six')[rounds]} rounds each"
+    ) in text
+    recorded, synthetic = (
+        json.loads((KEPT / f"power_{kind}" / "power.json").read_text())
+        for kind in ("recorded", "synthetic")
+    )
+    assert f"{recorded['processes']} processes of {recorded['kernels']} kernels" in text
+    assert f"made-up noise with a drift, of {synthetic['kernels']} kernels" in text
 
 
 def test_a_run_of_which_nothing_ran_is_reported_all_the_same(write_steps, monkeypatch, capsys):
