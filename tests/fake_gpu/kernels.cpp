@@ -30,6 +30,8 @@ template <class Index, class Kernel>
 struct compute {};
 template <int kTogether, class Index, class Kernel>
 struct reduce {};
+template <class Kernel>
+struct in_stages {};
 
 std::string demangled(const char* mangled) {
   int status = 0;
@@ -40,7 +42,7 @@ std::string demangled(const char* mangled) {
 
 // "void a::(anonymous namespace)::compute<int, X<float> >(X<float>, int)": "compute<int, X<float> >"
 std::string key_of(const std::string& name) {
-  for (const char* kind : {"compute<", "reduce<", "read_zeros"}) {
+  for (const char* kind : {"compute<", "reduce<", "in_stages<", "read_zeros"}) {
     const size_t begin = name.find(kind);
     if (begin == std::string::npos) continue;
     size_t end = begin;
@@ -130,6 +132,25 @@ void add_all_reduce(Kernels& kernels, std::type_identity<std::variant<Kernel...>
   (add_reductions<triphase::cuda::kernels::OfParts<Kernel>, std::true_type>(kernels), ...);
 }
 
+template <class... Kernel>
+void add_all_in_stages(Kernels& kernels, std::type_identity<std::variant<Kernel...>>) {
+  const auto add = [&]<class One>() {
+    kernels[key_of(demangled(typeid(in_stages<One>).name()))] = [](dim3 grid, dim3 block, void** arguments) {
+      static_assert(One::kThreads == kThreads);
+      expect_threads(block);
+      if (grid.x != 1) fake_gpu_violation("more than a block of a kernel that is run by one");
+      return [kernel = argument<One>(arguments, 0)] {
+        typename One::Shared shared;
+        std::memset(static_cast<void*>(&shared), 0xff, sizeof shared);
+        for (int stage = 0; stage < kernel.stages(); ++stage) {
+          for (int thread = One::kThreads; thread-- > 0;) kernel.run(stage, thread, shared);
+        }
+      };
+    };
+  };
+  (add.template operator()<Kernel>(), ...);
+}
+
 void bind_read_zeros(Kernels& kernels) {
   kernels["read_zeros"] = [](dim3, dim3 block, void** arguments) {
     expect_threads(block);
@@ -192,6 +213,7 @@ Bind kernel_named(const char* mangled) {
     Kernels kernels;
     add_all_compute(kernels, std::type_identity<ElementKernel>());
     add_all_reduce(kernels, std::type_identity<ReductionKernel>());
+    add_all_in_stages(kernels, std::type_identity<BlockKernel>());
     bind_read_zeros(kernels);
     return kernels;
   }();

@@ -502,6 +502,14 @@ void CudaPlan::compile_softmax_cross_entropy(int op) {
   for (const TensorId id : {x, target, loss, probabilities}) touch(id);
   const int64_t rows = shape(x)[0];
   const int64_t classes = count(x) / rows;
+  if (kernels::SmallSoftmaxCrossEntropy<float>::takes(rows, classes)) {
+    return end(own(op_at(op).kind), [=, this] {
+      with_float_type(dtype(x), [&]<class T>() {
+        device_->launch(kernels::SmallSoftmaxCrossEntropy<T>(data<T>(x), data<int32_t>(target), data<T>(probabilities),
+                                                             data(loss), rows, classes));
+      });
+    });
+  }
   const auto space = scratch(rows * static_cast<int64_t>(sizeof(kernels::Exponentials)));
   end(own(op_at(op).kind), [=, this] {
     auto* exponentials = reinterpret_cast<kernels::Exponentials*>(space());

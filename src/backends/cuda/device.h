@@ -137,6 +137,8 @@ class Device {
   virtual void launch(const ElementKernel& kernel, int64_t count) = 0;
   // Sums term(segment, t) of all t < terms, and finishes, for every segment < segments.
   virtual void launch(const ReductionKernel& kernel, int64_t segments, int64_t terms) = 0;
+  // Runs every stage, by all threads of a block.
+  virtual void launch(const BlockKernel& kernel) = 0;
 
   // From one place to another, which do not overlap, of the device's memory.
   virtual void copy(std::byte* to, const std::byte* from, int64_t bytes) = 0;

@@ -67,6 +67,15 @@ __global__ void __launch_bounds__(kReducers)
   block.finish(thread);
 }
 
+template <class Kernel>
+__global__ void __launch_bounds__(Kernel::kThreads) in_stages(const __grid_constant__ Kernel kernel) {
+  __shared__ typename Kernel::Shared shared;
+  for (int stage = 0; stage < kernel.stages(); ++stage) {
+    kernel.run(stage, static_cast<int>(threadIdx.x), shared);
+    __syncthreads();
+  }
+}
+
 // Reads zeros; were they none, it would write, which no compiler can rule out.
 __global__ void __launch_bounds__(kThreads) read_zeros(float4* data, int64_t count) {
   const int64_t all_threads = static_cast<int64_t>(gridDim.x) * kThreads;
@@ -225,6 +234,13 @@ class Gpu : public Device {
                           });
         },
         kernel);
+  }
+
+  void launch(const BlockKernel& kernel) override {
+    std::visit(
+        [&]<class Kernel>(const Kernel& of_block) { in_stages<<<1, Kernel::kThreads, 0, stream_.get()>>>(of_block); },
+        kernel);
+    check(cudaGetLastError(), "cudaLaunchKernel");
   }
 
   void copy(std::byte* to, const std::byte* from, int64_t bytes) override {

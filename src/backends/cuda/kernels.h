@@ -7,7 +7,7 @@
 // the first: their reads are then on the way at once. Gradients of windows gather, so that nothing is added atomically
 // and each element is written once. Reduction kernels sum terms of a segment in any order by merge(), then finish() it;
 // where the same terms of neighbouring segments are adjacent in memory they say so, by a constant if it is always the
-// same.
+// same. Block kernels are run by one block in stages(), between which its threads wait for each other and share memory.
 //
 // T is what activations and their gradients are kept in; all is computed, and parameters are kept, in f32. Index is
 // what elements are counted in: 32 bits where that suffices, since GPUs divide them so much faster.
@@ -74,6 +74,10 @@ using ReductionKernelsOf =
                  kernels::SumOfExponentials<T>, kernels::CrossEntropy<T>, kernels::MeanSquare<T>>;
 using ReductionKernel = Joined<ReductionKernelsOf<float>, ReductionKernelsOf<BF16>, ReductionKernelsOf<F16>,
                                std::variant<kernels::SumOfQuads>>::Kernels;
+
+// Those that one block computes in stages.
+using BlockKernel = std::variant<kernels::SmallSoftmaxCrossEntropy<float>, kernels::SmallSoftmaxCrossEntropy<BF16>,
+                                 kernels::SmallSoftmaxCrossEntropy<F16>>;
 
 template <class Kernel>
 concept OverWindows = requires(const Kernel& kernel) {

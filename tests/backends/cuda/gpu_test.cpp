@@ -127,6 +127,24 @@ TEST_P(GpuReductions, agree_with_float64_in_parts) {
   }
 }
 
+// Losses of one block, whose threads share rows or have some each, and of more rows or classes than it takes.
+TEST_F(OnGpu, agrees_with_float64_on_losses_of_any_shape) {
+  const std::pair<int64_t, int64_t> shapes[] = {{1, 2},  {1, 1000}, {1, 4096}, {1, 4097}, {2, 37},   {3, 7},
+                                                {9, 10}, {100, 40}, {129, 3},  {256, 16}, {256, 17}, {257, 3}};
+  for (const auto& [rows, classes] : shapes) {
+    const Network network = network_from(
+        R"({"name": "loss", "input": {"shape": [2]}, "loss": {"kind": "softmax_cross_entropy"}, "layers": [
+        {"name": "fc", "kind": "linear", "out_features": )" +
+        std::to_string(classes) + "}]}");
+    for (const Precision precision : {Precision::kF32, Precision::kBF16, Precision::kF16}) {
+      const StepProgram program = with_precision(lower(network, rows, Sgd{}), precision);
+      const auto plan = compiled(*backend, program);
+      plan->allocate(3);
+      EXPECT_EQ(verify(program, *plan, VerifyMode::kFull, 3).failure, "") << rows << " rows, " << classes << " classes";
+    }
+  }
+}
+
 // In packs of channels, with taps beyond what fits a byte.
 TEST_F(OnGpu, agrees_with_float64_where_windows_are_large) {
   const StepProgram program = with_precision(lower(network_from(R"({"name": "tall", "input": {"shape": [4, 40, 3]},

@@ -216,7 +216,7 @@ void HostDevice::read(void* to, const std::byte* from, int64_t bytes) {
 }
 
 void HostDevice::launch(const ElementKernel& kernel, int64_t count) {
-  load({false, kernel.index()});
+  load({KernelKind::kElement, kernel.index()});
   counts_.elements += count;
   ++counts_.launches;
   std::visit(
@@ -232,7 +232,7 @@ void HostDevice::launch(const ElementKernel& kernel, int64_t count) {
 }
 
 void HostDevice::launch(const ReductionKernel& kernel, int64_t segments, int64_t terms) {
-  load({true, kernel.index()});
+  load({KernelKind::kReduction, kernel.index()});
   counts_.elements += segments * terms;
   std::visit(
       [&](const auto& call) {
@@ -245,6 +245,19 @@ void HostDevice::launch(const ReductionKernel& kernel, int64_t segments, int64_t
                             });
                           });
                         });
+      },
+      kernel);
+}
+
+void HostDevice::launch(const BlockKernel& kernel) {
+  load({KernelKind::kBlock, kernel.index()});
+  ++counts_.launches;
+  std::visit(
+      []<class Kernel>(const Kernel& call) {
+        typename Kernel::Shared shared;
+        for (int stage = 0; stage < call.stages(); ++stage) {
+          for (int thread = 0; thread < Kernel::kThreads; ++thread) call.run(stage, thread, shared);
+        }
       },
       kernel);
 }

@@ -44,6 +44,7 @@ class HostDevice : public Device {
   void read(void* to, const std::byte* from, int64_t bytes) override;
   void launch(const ElementKernel& kernel, int64_t count) override;
   void launch(const ReductionKernel& kernel, int64_t segments, int64_t terms) override;
+  void launch(const BlockKernel& kernel) override;
   void copy(std::byte* to, const std::byte* from, int64_t bytes) override;
   std::unique_ptr<Call<ProductOperands>> prepare(const Product& product) override;
   std::unique_ptr<Call<ConvolutionOperands>> prepare(const Convolution& convolution) override;
@@ -67,7 +68,8 @@ class HostDevice : public Device {
     if (within_piece_) throw std::logic_error("a piece allocates, copies or waits");
   }
   // A kernel is loaded as it is first launched, which must not be while recording.
-  void load(const std::pair<bool, size_t>& kernel) {
+  enum class KernelKind { kElement, kReduction, kBlock };
+  void load(const std::pair<KernelKind, size_t>& kernel) {
     if (!recording_) {
       loaded_.insert(kernel);
     } else if (!loaded_.contains(kernel)) {
@@ -82,7 +84,7 @@ class HostDevice : public Device {
   std::vector<std::byte> parts_ = std::vector<std::byte>(kPartsBytes);
   bool within_piece_ = false;
   bool recording_ = false;
-  std::set<std::pair<bool, size_t>> loaded_;  // whether it reduces, and its number
+  std::set<std::pair<KernelKind, size_t>> loaded_;  // and its number
 };
 
 }  // namespace triphase::cuda

@@ -354,6 +354,24 @@ TEST(CudaPlan, a_step_is_recorded_once_for_each_level_of_marks) {
   EXPECT_EQ(backend.device->counts().recordings, 3);
 }
 
+TEST(CudaPlan, the_loss_of_a_small_batch_takes_one_launch) {
+  for (const auto& [batch, launches] : {std::pair{256, 1}, std::pair{257, 3}}) {
+    StandIn backend;
+    const StepProgram program = program_of("mlp", batch);
+    const auto plan = compiled(backend, program, 0);
+    plan->allocate(3);
+    int64_t before = 0;
+    int64_t found = 0;
+    const auto count = [&] { return backend.device->counts().launches; };
+    plan->run_observed([&](int) { before = count(); },
+                       [&](int group) {
+                         const auto& of_group = plan->groups()[static_cast<size_t>(group)];
+                         if (of_group.implementation.name == "kernel:softmax_cross_entropy") found = count() - before;
+                       });
+    EXPECT_EQ(found, launches) << batch;
+  }
+}
+
 TEST(CudaPlan, what_a_step_takes_beside_its_intervals_counts_against_the_time) {
   StandIn backend;
   const StepProgram program = program_of("mlp");

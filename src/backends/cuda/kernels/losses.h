@@ -90,6 +90,77 @@ struct CrossEntropy {
   TRIPHASE_HOST_DEVICE void finish(int64_t, Sum sum) const { *loss = sum / static_cast<float>(count); }
 };
 
+// All of a small batch's softmax cross entropy, which takes longer to launch in three than to compute: by one block, in
+// stages that all of its threads end before any begins the next. Threads side by side share a row.
+template <class T>
+struct SmallSoftmaxCrossEntropy {
+  static constexpr int kThreads = 256;
+  static constexpr int64_t kMostRows = kThreads;
+  static constexpr int64_t kMostTerms = 16 * kThreads;  // rows classes
+  struct Shared {
+    Exponentials sums[kThreads];
+    float losses[kThreads];
+  };
+
+  const T* x;
+  const int32_t* target;
+  T* probabilities;
+  float* loss;
+  Divisor rows, classes;
+  Divisor of_row;         // threads: a power of two
+  int merges_of_row = 0;  // its logarithm
+
+  SmallSoftmaxCrossEntropy(const T* from, const int32_t* wanted, T* chances, float* mean, int64_t batch, int64_t count)
+      : x(from), target(wanted), probabilities(chances), loss(mean), rows(batch), classes(count), of_row(1) {
+    while (batch << (merges_of_row + 1) <= kThreads) ++merges_of_row;
+    of_row = Divisor(int64_t{1} << merges_of_row);
+  }
+  static bool takes(int64_t batch, int64_t count) { return batch <= kMostRows && batch * count <= kMostTerms; }
+
+  // The sums of rows; their merges; probabilities and rows' losses; the merges of those, eight halvings of 256.
+  TRIPHASE_HOST_DEVICE int stages() const { return 1 + merges_of_row + 1 + 8; }
+  TRIPHASE_HOST_DEVICE void run(int stage, int thread, Shared& shared) const {
+    if (stage == 0) {
+      sum(thread, shared);
+    } else if (stage <= merges_of_row) {
+      const int half = static_cast<int>(of_row) >> stage;
+      Exponentials& own = shared.sums[thread];
+      if (thread % of_row < half) own = SumOfExponentials<T>::merge(own, shared.sums[thread + half]);
+    } else if (stage == merges_of_row + 1) {
+      divide(thread, shared);
+    } else {
+      const int half = kThreads >> (stage - merges_of_row - 1);
+      if (thread < half) shared.losses[thread] += shared.losses[thread + half];
+      if (half == 1 && thread == 0) *loss = shared.losses[0] / static_cast<float>(rows);
+    }
+  }
+
+ private:
+  TRIPHASE_HOST_DEVICE void sum(int thread, Shared& shared) const {
+    const int row = thread / of_row;
+    Exponentials own = SumOfExponentials<T>::nothing();
+    if (row < rows) {
+      for (int k = thread % of_row; k < classes; k += static_cast<int>(of_row)) {
+        own = SumOfExponentials<T>::merge(own, {x[row * classes + k], 1});
+      }
+    }
+    shared.sums[thread] = own;
+  }
+  TRIPHASE_HOST_DEVICE void divide(int thread, Shared& shared) const {
+    const int all = static_cast<int>(rows) * classes;
+    for (int i = thread; i < all; i += kThreads) {
+      const Exponentials& row = shared.sums[i / classes * of_row];
+      probabilities[i] = std::exp(x[i] - row.largest) / row.sum;
+    }
+    float own = 0;
+    if (thread < rows) {
+      const Exponentials& row = shared.sums[thread * of_row];
+      own = std::log(row.sum) + (row.largest - x[thread * classes + target[thread]]);
+    }
+    shared.losses[thread] = own;
+  }
+};
+
 // loss = mean of x².   segments: 1  terms: count
 template <class T>
 struct MeanSquare {
