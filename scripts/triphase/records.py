@@ -336,6 +336,9 @@ def _merge_repetitions(frame: pl.DataFrame) -> pl.DataFrame:
     return merged.with_columns(pl.when(ran).then(pl.col(times)))
 
 
+_PEAK_OF = ["kernel", "computes_in", "backend", "threads"]
+
+
 def _with_arithmetic(rows: pl.DataFrame, ceilings: dict[str, Any]) -> pl.DataFrame:
     """Adds `arithmetic_s`: the seconds that a row's FLOP, without padded taps, take at their peak.
 
@@ -343,33 +346,33 @@ def _with_arithmetic(rows: pl.DataFrame, ceilings: dict[str, Any]) -> pl.DataFra
     f32), at the speed that the machine had. A network's phase is the sum of its layers'; null where
     there are none, as of `backward` and `step`, or no ceilings.
     """
-    key = ["kernel", "computes_in", "backend", "threads"]
-    peaks = pl.DataFrame(
-        [
-            (rate["kernel"], rate.get("dtype"), backend, rate["threads"], float(rate["value"]))
-            for backend, known in ceilings.items()
-            for rate in known["rates"]
-        ],
-        schema=dict(zip(key, [*3 * [pl.String], pl.Int64], strict=True)) | {"peak": pl.Float64},
-        orient="row",
-    ).unique(key, keep="first")
-    update = pl.col("phase") == "update"
+    update, layer, arithmetic_s = pl.col("phase") == "update", pl.col("layer"), "arithmetic_s"
     convolution = (pl.col("layer_kind") == "conv2d") & ~update
     speed = pl.col("arithmetic_speed").drop_nulls().first().over("case").fill_null(1.0)
-    of_layer = pl.when(pl.col("layer").is_not_null()).then(
-        pl.col("flop_unpadded") / pl.col("peak") / speed
-    )
-    every_layer = (of_layer.count() == pl.col("layer").count()) & (of_layer.count() > 0)
-    of_network = pl.when(every_layer).then(of_layer.sum()).over("case", "phase")
+    of_layer = pl.col("flop_unpadded") / pl.col("peak") / speed
+    each_has = (pl.count(arithmetic_s) == layer.count()) & (layer.count() > 0)
+    of_network = pl.when(each_has).then(pl.sum(arithmetic_s)).over("case", "phase")
     return (
         rows.with_columns(
             kernel=pl.when(convolution).then(pl.lit("convolution")).otherwise(pl.lit("gemm")),
             computes_in=pl.when(update).then(pl.lit("f32")).otherwise("dtype"),
         )
-        .join(peaks, on=key, how="left", maintain_order="left")
-        .with_columns(arithmetic_s=of_layer.fill_null(of_network))
+        .join(_peaks(ceilings), on=_PEAK_OF, how="left", maintain_order="left")
+        .with_columns(pl.when(layer.is_not_null()).then(of_layer).alias(arithmetic_s))
+        .with_columns(pl.col(arithmetic_s).fill_null(of_network))
         .drop("kernel", "computes_in", "peak")
     )
+
+
+def _peaks(ceilings: dict[str, Any]) -> pl.DataFrame:
+    """What was measured of each kernel, dtype, backend and number of threads."""
+    rates = [
+        (rate["kernel"], rate.get("dtype"), backend, rate["threads"], float(rate["value"]))
+        for backend, known in ceilings.items()
+        for rate in known["rates"]
+    ]
+    schema = dict(zip(_PEAK_OF, [*3 * [pl.String], pl.Int64], strict=True)) | {"peak": pl.Float64}
+    return pl.DataFrame(rates, schema=schema, orient="row").unique(_PEAK_OF, keep="first")
 
 
 def run_main(main: Callable[[], int]) -> NoReturn:
