@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the machine's ceilings let each phase expect, set against what was measured.
 
-Rows carry a bound (what limits them), roofline_s (the time that it allows, nothing fitted) and
-predicted_s (fitted on other networks). Here are their errors and shares over a file, and the
-sentence by which a time ratio departs from its FLOP ratio. It measures nothing and judges no claim.
+Rows carry roofline_s (the least time that ceilings allow their calls, nothing fitted), a bound
+(what sets most of it) and predicted_s (fitted on other networks). Here are their errors and shares
+over a file, and the sentence by which a time ratio departs from its FLOP ratio. It measures nothing
+and judges no claim.
 """
 
 from __future__ import annotations
@@ -88,15 +89,17 @@ def _within(phase: str, whole: str) -> bool:
 
 
 class Part(NamedTuple):
-    """Rows that an explanation speaks of as one."""
+    """Rows that an explanation speaks of as one, and their layers', which tell bounds apart."""
 
     name: str
     rows: Sequence[Row]
+    layers: Sequence[Row] = ()
 
 
 def part(case: Case, phase: str, name: str = "") -> Part:
     rows = [case.phases[phase]] if phase in case.phases else []
-    return Part(name or phase, rows)
+    layers = [layer[phase] for layer in case.layers.values() if phase in layer]
+    return Part(name or phase, rows, layers)
 
 
 def near(a: float, b: float) -> bool:
@@ -141,17 +144,18 @@ def limits(parts: Sequence[Part]) -> str:
 
 
 def limit(part: Part) -> tuple[str, str, str] | None:
-    """A part's name, what bounds most of its time, and its time over that of its arithmetic."""
-    time_s = dict.fromkeys(BOUNDS, 0.0)
-    for row in part.rows:
-        if row["bound"] is None or row["median_s"] is None:
-            return None
-        time_s[row["bound"]] += row["median_s"]
-    whole, arithmetic_s = sum(time_s.values()), [row["arithmetic_s"] for row in part.rows]
+    """A part's name, what bounds it (mostly, if not to NEAR all), its time over arithmetic's."""
+    if any(row["bound"] is None or row["median_s"] is None for row in part.rows):
+        return None
+    time_s: dict[str, float] = {}
+    for row in [row for row in part.layers if row["bound"] and row["median_s"]] or part.rows:
+        time_s[row["bound"]] = time_s.get(row["bound"], 0.0) + row["median_s"]
+    whole = sum(row["median_s"] for row in part.rows)
     if not whole:
         return None
     bound = max(time_s, key=lambda b: time_s[b])
-    by = f"by {bound}" if time_s[bound] == whole else f"mostly by {bound}"
+    by = f"by {bound}" if sum(time_s.values()) < NEAR * time_s[bound] else f"mostly by {bound}"
+    arithmetic_s = [row["arithmetic_s"] for row in part.rows]
     known = None not in arithmetic_s and sum(arithmetic_s)
     return part.name, by, f"{whole / sum(arithmetic_s):.3g} times" if known else ""
 

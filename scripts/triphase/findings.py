@@ -33,12 +33,13 @@ RULE = (
     "samples). A departure is a finding, not a failure."
 )
 READING = (
-    "How to read a line: what *bounds* a phase (compute, a level of cache, memory, latency) sets "
-    "the least time that this machine's ceilings allow it; one that takes 17 times its arithmetic "
-    "takes 17 times as long as its FLOP alone would at the measured peak. *Bounds alone* is the "
-    "ratio of those least times, with nothing fitted; *the prediction* is calibrated on other "
-    "networks, and 90 % of the departure means that it goes nine tenths of the way from the ratio "
-    "in FLOP to the ratio in time."
+    "How to read a line: what *bounds* a call (compute, a level of cache, memory, latency) sets "
+    "the least time that this machine's ceilings allow it, and a phase is bound by what bounds "
+    "most of its time; one that takes 17 times its arithmetic takes 17 times as long as its FLOP "
+    "alone, without padded taps, would at the measured peaks. *Bounds alone* is the ratio of those "
+    "least times, with nothing fitted; *the prediction* is calibrated on other networks, and 90 % "
+    "of the departure means that it goes nine tenths of the way from the ratio in FLOP to the "
+    "ratio in time."
 )
 NAMED = 6  # of cases in a sentence
 MISSING = 8  # claims that were not measured and are shown one by one

@@ -13,9 +13,11 @@ from triphase.expectations import Part, account, departure, limits, near, quotie
 from triphase.records import build
 
 
-def row(median_s: float, bound: str | None = "L3", **more) -> dict:
+def row(median_s: float | None, bound: str | None = "L3", **more) -> dict:
     known = {"median_s": median_s, "bound": bound, "arithmetic_s": 0.5, "phase": FORWARD}
-    return known | {"roofline_s": median_s / 2, "predicted_s": median_s * 1.25} | more
+    if median_s is not None:
+        known |= {"roofline_s": median_s / 2, "predicted_s": median_s * 1.25}
+    return known | more
 
 
 def test_errors_are_relative_to_the_measured_time_by_phase_and_for_the_step():
@@ -100,6 +102,20 @@ def test_a_part_of_several_rows_is_bound_by_where_most_of_its_time_goes():
     text = "forward is bound mostly by memory and takes 3 times its arithmetic"
     assert limits([part]) == text
     assert limits([part, Part("update", [])]) == text
+
+
+def test_a_phase_is_bound_by_what_bounds_most_of_its_layers_time():
+    phase = row(8.0, "compute")  # so the sum of the least times of its calls
+    layers = [row(3.0, "compute"), row(4.5, "memory"), row(None, None), row(0.5, None)]
+    assert limits([Part("forward", [phase], layers)]) == (
+        "forward is bound mostly by memory and takes 16 times its arithmetic"
+    )
+    most = [row(9.5, "compute"), row(0.5, "memory")]
+    for alike in (layers[:1], layers[2:], [], most):
+        assert limits([Part("forward", [phase], alike)]).startswith("forward is bound by compute ")
+    rows = bounded(1, {"fc2": "L2", FORWARD: "compute"}, layer_rows=True)
+    (case,) = build(document(rows)).cases("OneNet")
+    assert limits([expectations.part(case, FORWARD)]) == "forward is bound by L2"
 
 
 @pytest.mark.parametrize("arithmetic_s", [[None, 1.0], [0.0, 0.0]])
