@@ -58,24 +58,51 @@ def run(options: argparse.Namespace) -> int:
         # Refused before anything is measured.
         equal_pairs(read_record(options.noise), options.noise)
     progress = Progress()
+    document: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="triphase-ab-") as scratch:
         pairs = Pairs(commands(options), Path(scratch), options.budget, say=progress)
-        document: dict[str, Any] = {}
         try:
             document = judge(pairs, options)
         except Stopped as stopped:
             pairs.stopped = stopped.code
-        finally:
+        except BadInput as refusal:
             progress.end()
-            if options.out is not None and pairs.record.processes:
-                write_record(options.out, pairs.record, settings=settings(options), **document)
-    if document:
-        print(render(document, options.format))
+            keep(pairs, options, document, unless=refusal)
+            raise
+        progress.end()
+    try:  # what was paid for is told first: the file may not take it
+        if document:
+            print(render(document, options.format), flush=True)
+    finally:
+        keep(pairs, options, document)
     if pairs.stopped:
-        kept = f"; what was measured is in {options.out}" if options.out else ""
-        print(f"track: interrupted{kept}", file=sys.stderr)
+        print(f"track: interrupted{kept(pairs, options)}", file=sys.stderr)
         return pairs.stopped
     return document["exit_code"]
+
+
+def keep(
+    pairs: Pairs, options: argparse.Namespace, document: dict[str, Any],
+    unless: BadInput | None = None,
+) -> None:  # fmt: skip
+    """Writes --out, if something was measured; BadInput where it takes nothing.
+
+    unless: a refusal that comes before, which then tells of both.
+    """
+    if options.out is None or not pairs.record.processes:
+        return
+    try:
+        write_record(options.out, pairs.record, settings=settings(options), **document)
+    except OSError as error:
+        before = f"{unless}; " if unless else ""
+        raise BadInput(f"{before}--out: {options.out}: {error.strerror}") from error
+
+
+def kept(pairs: Pairs, options: argparse.Namespace) -> str:
+    """Where what was measured is, after an interruption."""
+    if not pairs.record.processes:
+        return " before a pair was measured"
+    return f"; what was measured is in {options.out}" if options.out else ""
 
 
 def judge(pairs: Pairs, options: argparse.Namespace) -> dict[str, Any]:
@@ -99,7 +126,9 @@ def judge(pairs: Pairs, options: argparse.Namespace) -> dict[str, Any]:
         "rows": rows,
         "not_compared": listed,
         "summary": gate_report.summary(rows, listed),
-        "measured": f"{describe(pairs)}. {known(noise, len(kernels))}",
+        "measured": " ".join(
+            [f"{describe(pairs)}.", *most_pairs(decision), known(noise, len(kernels))]
+        ),
         "exit_code": gate_report.exit_code(rows, listed, options.floor),
     }
 
@@ -111,13 +140,21 @@ def failure(lost: Mapping[str, str]) -> tuple[str, str]:
 
 
 def start(pairs: Pairs, budget_s: float) -> int:
-    """Measures the first pair; how many there shall be before the first look."""
+    """Measures the first pair; how many there shall be before the first look.
+
+    Where they do not fit, a second pair is asked: one slow process refuses no budget.
+    """
     pairs.say("first pair, all kernels")
     pairs.pilot()
     kernels = len(pairs.record.kernels)
     if not kernels:
         raise BadInput("--base and --new: expected a kernel with a time on both sides, found none")
     first = gate.first_look(kernels, pairs.pair_s, budget_s)
+    if not first and pairs.elapsed_s < budget_s:
+        pairs.pilot_again()
+        first = gate.first_look(
+            kernels, pairs.pair_s, pairs.room_s(gate.SCREENING) / (1 - gate.RESERVE)
+        )
     if not first:
         least = gate.least_pairs(kernels)
         needed = math.ceil(least * pairs.pair_s / (1 - gate.RESERVE) * 1.1)
@@ -134,6 +171,14 @@ def describe(pairs: Pairs) -> str:
     alone = sum(process.stage == gate.CONFIRMING for process in pairs.record.processes)
     confirming = f", {alone} of them to confirm" if alone else ""
     return f"{ran} processes{confirming}, in {pairs.elapsed_s:.0f} s"
+
+
+def most_pairs(decision: gate.Decision) -> list[str]:
+    """Says so where it was not the budget that ended measuring."""
+    last = decision.screened[decision.verdict == gate.INCONCLUSIVE].max(initial=0)
+    if math.ceil(last * gate.GROWTH) <= gate.MOST_PAIRS:
+        return []
+    return [f"A kernel is measured in at most {gate.MOST_PAIRS} pairs, whatever the budget."]
 
 
 def known(noise: Noise, kernels: int) -> str:

@@ -27,6 +27,8 @@ from triphase.track_rows import Run
 from triphase.track_runs import read_run
 
 LONGEST_FILTER = 1000  # characters: triphase's programs refuse a longer one
+SHORTEST_LIMIT_S = 60.0  # no process counts as hung before
+LIMIT_PROCESSES = 20  # nor before so many times what one takes
 SLACK = 1.25  # of the budget, after which a look that was begun is cut short
 
 
@@ -63,6 +65,22 @@ class Pairs:
         self.record.kernels = [name for name in pair["base"] if name in pair["new"]]
         self.shape = (1, len(self.record.kernels))
         self.unused.append(pair)
+
+    def pilot_again(self) -> None:
+        """A second pair: what a pair costs, where the first was slow, as a first start may be."""
+        began = self.clock()
+        self.unused.append(self._pair(1, gate.SCREENING, self.record.kernels))
+        self.pair_s = min(self.pair_s, self.clock() - began)
+
+    def room_s(self, stage: str) -> float:
+        """Seconds that a stage has for pairs, those measured already at what a pair costs now."""
+        left = gate.end_of(stage, self.budget_s) - (self.clock() - self.began)
+        return left + len(self.unused) * self.pair_s
+
+    @property
+    def limit_s(self) -> float:
+        """After how many seconds a process counts as hung."""
+        return max(SHORTEST_LIMIT_S, LIMIT_PROCESSES * self.pair_s / 2, self.budget_s)
 
     def fits(self, wanted: Mask, pairs: int, stage: str) -> Mask:
         share = float(wanted.mean())
@@ -137,7 +155,7 @@ class Pairs:
         if self.listed is None:
             # All of them, whatever filter the flags for both have: ours comes after it and counts.
             ask = ["--benchmark_filter=all", "--benchmark_list_tests=true"]
-            listing = run([*self.commands["base"], *ask])
+            listing = run([*self.commands["base"], *ask], limit_s=self.limit_s)
             names_listed = [line for line in listing.out.splitlines() if line]
             self.listed = self.record.kernels if listing.code else names_listed
         pattern = filter_of({registered(name, self.listed) for name in names}, self.listed)
@@ -153,8 +171,10 @@ class Pairs:
             "--benchmark_out_format=json",
             *([] if pattern is None else [f"--benchmark_filter={pattern}"]),
         ]
-        finished = run(command)
+        finished = run(command, limit_s=self.limit_s)
         shown = shlex.join(self.commands[side])
+        if finished.hung_s is not None:
+            raise BadInput(f"--{side}: '{shown}': {finished.reason}")
         if not self.out.exists():
             raise BadInput(
                 f"--{side}: '{shown}' wrote no results: {finished.reason}"

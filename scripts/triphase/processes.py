@@ -13,19 +13,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-LONGEST_S = 1800  # after which a process counts as hung
+LONGEST_S = 1800.0  # after which a process counts as hung, where its caller knows no better
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A process that ended: its exit code (negative: the signal), and what it said."""
+    """A process that ended: its exit code (negative: the signal), and what it said.
+
+    hung_s: the seconds after which it was ended, where it did not end by itself.
+    """
 
     code: int
     out: str
     error: str
+    hung_s: float | None = None
 
     @property
     def reason(self) -> str:
+        if self.hung_s is not None:
+            return f"the process did not end within {self.hung_s:.0f} s"
         if self.code < 0:
             name = signal.Signals(-self.code).name
             killed = " (out of memory?)" if self.code == -signal.SIGKILL else ""
@@ -35,8 +41,13 @@ class Finished:
         return f"the process ended with exit code {self.code}{said}"
 
 
-def run(command: list[str], env: Mapping[str, str] | None = None) -> Finished:
-    """Runs to the end; kills it and all that it started when it hangs, or we are interrupted."""
+def run(
+    command: list[str], env: Mapping[str, str] | None = None, limit_s: float = LONGEST_S
+) -> Finished:
+    """Runs to the end; kills it and all that it started when it hangs, or we are interrupted.
+
+    limit_s: seconds after which it counts as hung.
+    """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as error:
         try:
             process = subprocess.Popen(
@@ -45,11 +56,11 @@ def run(command: list[str], env: Mapping[str, str] | None = None) -> Finished:
             )  # fmt: skip
         except OSError as failure:
             return Finished(127, "", f"{command[0]}: {failure.strerror}")
-        late = ""
+        hung_s = None
         try:
-            process.wait(LONGEST_S)
+            process.wait(limit_s)
         except subprocess.TimeoutExpired:
-            late = f"no answer after {LONGEST_S} s"
+            hung_s = limit_s
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -58,4 +69,4 @@ def run(command: list[str], env: Mapping[str, str] | None = None) -> Finished:
         for file in (out, error):
             file.seek(0)
             texts.append(file.read().decode(errors="replace"))
-    return Finished(1, texts[0], late) if late else Finished(process.returncode, *texts)
+    return Finished(1 if hung_s else process.returncode, *texts, hung_s)

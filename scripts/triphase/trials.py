@@ -88,11 +88,12 @@ def run(options: argparse.Namespace) -> int:
             break
         verdicts = {row["kernel"]: row["verdict"] for row in document["rows"]}
         runs.append({"elapsed_s": pairs.elapsed_s, "verdicts": verdicts})
+        counts = count(runs, options.slower)  # refuses a pattern of no kernel, after the first run
         if options.out is not None:
             result = {"commands": commands(options), "settings": ab.settings(options), "runs": runs}
-            write_atomic(options.out, json.dumps(result | count(runs, options.slower)) + "\n")
+            write_atomic(options.out, json.dumps(result | counts) + "\n")
     if runs:
-        print(render(count(runs, options.slower), options.slower))
+        print(render(counts, options.slower))
     return stopped
 
 

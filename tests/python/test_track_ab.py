@@ -399,8 +399,83 @@ def test_an_interruption_in_the_first_pair_judges_nothing(ab, monkeypatch):
         raise Stopped(143)
 
     monkeypatch.setattr(gate_processes, "run", interrupted)
-    code, out, _, _ = ab()
-    assert (code, out) == (143, "")
+    code, out, err, document = ab()
+    assert (code, out, document) == (143, "", {})
+    assert "interrupted before a pair was measured" in err
+
+
+def test_an_out_that_takes_nothing_is_named_after_the_verdict(ab):
+    code, out, err, _ = ab(None, {"slower": {SLOWED: 1.1}}, "--out=/dev/full")
+    assert code == 2
+    assert "1 slower, 4 same." in out
+    assert "--out: /dev/full: No space left on device" in err
+
+
+def test_an_out_that_takes_nothing_hides_no_refusal(ab):
+    code, _, err, _ = ab(None, {"fails": 7, "fails_at": 5}, "--out=/dev/full")
+    assert code == 2
+    assert "no such device; --out: /dev/full: No space left on device" in err
+
+
+# ---- time
+
+
+def clock_of(monkeypatch, seconds) -> None:
+    """The n-th process (from 0) takes seconds(n) by the clock of Pairs, and no time else."""
+    now, started = [0.0], []
+
+    def run(command, **more):
+        now[0] += seconds(len(started))
+        started.append(command)
+        return start_here(command, **more)
+
+    monkeypatch.setattr(gate_processes, "run", run)
+    plain = gate_processes.Pairs.__init__
+    monkeypatch.setattr(
+        gate_processes.Pairs, "__init__",
+        lambda self, *given, **more: plain(self, *given, clock=lambda: now[0], **more),
+    )  # fmt: skip
+
+
+def test_one_slow_first_process_refuses_no_budget_that_suffices(ab, monkeypatch):
+    clock_of(monkeypatch, lambda n: 30.0 if n == 0 else 1.0)
+    code, _, _, document = ab(budget="70s")
+    assert code == 0
+    assert document["rows"][0]["pairs"] == 12
+
+
+def test_a_budget_that_a_slow_first_process_used_up_is_refused(ab, monkeypatch):
+    clock_of(monkeypatch, lambda n: 30.0 if n == 0 else 1.0)
+    code, _, err, _ = ab(budget="40s")
+    assert code == 2
+    assert "as 5 kernels need 7 pairs of 2 s; found 40s" in err
+
+
+def test_that_sixty_four_pairs_are_the_most_is_said(ab):
+    noisy = {"noise": 0.2}
+    _, _, _, document = ab(noisy, noisy)
+    assert document["rows"][0]["verdict"] == "inconclusive"
+    assert "at most 64 pairs, whatever the budget" in document["measured"]
+    _, _, _, document = ab()
+    assert "whatever the budget" not in document["measured"]
+
+
+@pytest.mark.parametrize(("seconds", "budget", "limit"), [(1, 50, 60), (1, 90, 90), (9, 90, 180)])
+def test_a_process_hangs_after_twenty_times_the_pilot_the_budget_or_a_minute(
+    tmp_path, seconds, budget, limit
+):
+    pairs = gate_processes.Pairs({"base": ["b"], "new": ["n"]}, tmp_path, budget)
+    pairs.pair_s = 2 * seconds
+    assert pairs.limit_s == limit
+
+
+def test_a_binary_that_hangs_is_ended_and_its_side_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gate_processes, "SHORTEST_LIMIT_S", 0.01)
+    monkeypatch.setattr(gate_processes, "LIMIT_PROCESSES", 0)
+    base, new = install(tmp_path, "base"), install(tmp_path, "new", hangs_at=0)
+    code = track.run_main(["ab", f"--base={base}", f"--new={new}", "--budget=2s"])
+    assert code == 2
+    assert f"--new: '{new}': the process did not end within 2 s" in capsys.readouterr().err
 
 
 def test_a_signal_ends_a_binary_that_hangs(tmp_path):

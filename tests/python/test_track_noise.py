@@ -264,6 +264,7 @@ def limit_pairs(monkeypatch, pairs: int) -> None:
         self.pair_s = self.budget_s / pairs * 1.0001
 
     monkeypatch.setattr(gate_processes.Pairs, "pilot", pilot)
+    monkeypatch.setattr(gate_processes.Pairs, "pilot_again", lambda _: None)
 
 
 def test_calibrate_stores_what_ab_finds(tmp_path, capsys, monkeypatch):
@@ -295,6 +296,28 @@ def test_a_budget_below_twenty_pairs_is_refused(tmp_path, monkeypatch):
     limit_pairs(monkeypatch, 19)
     with pytest.raises(BadInput, match=r"--budget: expected \d+s or more for 20 pairs"):
         calibrated(tmp_path, "--budget=1h")
+
+
+def test_a_budget_that_ends_before_twenty_pairs_is_named(tmp_path, monkeypatch, capsys):
+    now, started = [0.0], []
+
+    def slows_down(command, **more):
+        started.append(command)
+        now[0] += 1.0 if len(started) <= 2 else 9.0
+        return start_here(command, **more)
+
+    monkeypatch.setattr(gate_processes, "run", slows_down)
+    plain = gate_processes.Pairs.__init__
+    monkeypatch.setattr(
+        gate_processes.Pairs, "__init__",
+        lambda self, *given, **more: plain(self, *given, clock=lambda: now[0], **more),
+    )  # fmt: skip
+    program = install(tmp_path, "program")
+    assert track.run_main(["calibrate", f"--binary={program}", "--budget=60s"]) == 2
+    assert "--budget: expected room for 20 pairs of equal binaries, found 6 measured" in (
+        capsys.readouterr().err
+    )
+    assert not cache_folder().exists()
 
 
 def interrupt_at(monkeypatch, process: int) -> None:

@@ -94,6 +94,15 @@ def test_bad_usage_is_one_line(start, words):
     assert said.splitlines()[-1].startswith("track: ")
 
 
+def test_a_pattern_of_no_kernel_is_refused_after_the_first_run(start, monkeypatch):
+    judged = []
+    judge = trials.ab.judge
+    monkeypatch.setattr(trials.ab, "judge", lambda *given: judged.append(1) or judge(*given))
+    code, said, kept = start("--slower=^nosuch", "--runs=5")
+    assert (code, len(judged), kept) == (2, 1, None)
+    assert "--slower: expected a pattern of a kernel, '^nosuch' fits none" in said
+
+
 def test_a_program_that_fails_ends_the_trials(start):
     code, said, kept = start(fails=3)
     assert code == 2
