@@ -126,6 +126,11 @@ class Size:
     ratio_low: float
     ratio_high: float
 
+    @property
+    def moved(self) -> bool:
+        """Whether the interval holds a change alone."""
+        return self.ratio_low > 1 or self.ratio_high < 1
+
 
 def size(before: Sequence[float], after: Sequence[float], confidence: float = 0.95) -> Size:
     """How far the level moved, from at most WINDOW runs on each side.

@@ -197,7 +197,8 @@ def _store_sizes(connection: Connection, claims: dict[int, list[Claim]], time: i
             within, [0, *starts], starts, [*starts[1:], len(seen)], strict=False
         ):
             if at > newest - 2 * detect.WINDOW:
-                size = detect.size(seconds[left:at], seconds[at:right])
+                found = place[claim.found_at] + 1
+                size = _size(seconds[left:at], seconds[at:right], found - at)
                 rows.append(_change_row(series_id, claim, size))
     if rows:
         key = ("series_id", "time", "run_id")
@@ -207,6 +208,13 @@ def _store_sizes(connection: Connection, claims: dict[int, list[Claim]], time: i
             [{f"of_{name}": row[name] for name in key} for row in rows],
         )
         connection.execute(insert(db.changes), rows)
+
+
+def _size(before: Sequence[float], after: Sequence[float], clear: int) -> detect.Size:
+    """Of the level after the change; of its first `clear` runs, which made it clear, where the
+    whole level says no more that it moved: it may have moved back, which is not clear yet."""
+    whole = detect.size(before, after)
+    return whole if whole.moved else detect.size(before, after[:clear])
 
 
 def _change_row(series_id: int, claim: Claim, size: detect.Size) -> dict[str, Any]:

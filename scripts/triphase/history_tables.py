@@ -112,8 +112,8 @@ changes = Table(
     sqlite_with_rowid=False,
 )
 
-# Later runs may take a change back: then its interval holds no change, and it is not spoken of. The
-# level that began with it is still where reading went on.
+# A change whose interval holds no change, neither by its whole level nor by the runs that made it
+# clear, is not spoken of. The level that began with it is still where reading went on.
 STANDS = or_(changes.c.ratio_low > 1, changes.c.ratio_high < 1)
 
 

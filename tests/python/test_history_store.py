@@ -14,6 +14,7 @@ from sqlalchemy import event, select
 
 import histories
 from triphase import (
+    history_calibration,
     history_detect,
     history_noise,
     history_query,
@@ -110,7 +111,7 @@ def test_the_change_is_that_of_the_step(tmp_path, thirty_runs):
     assert change["ci95_low_percent"] < 10 < change["ci95_high_percent"]
 
 
-def test_a_change_that_later_runs_took_back_is_not_spoken_of(tmp_path, thirty_runs):
+def test_a_change_whose_interval_holds_no_change_is_not_spoken_of(tmp_path, thirty_runs):
     place = tmp_path / "h.db"
     add(place, *thirty_runs)
     assert len(dump(place)[1]) == 1
@@ -122,6 +123,30 @@ def test_a_change_that_later_runs_took_back_is_not_spoken_of(tmp_path, thirty_ru
         assert [row["last_change_percent"] for row in history_query.overview(connection)] == (
             [None, None]
         )
+
+
+@pytest.mark.parametrize("back", [4, 8, 12, 20])
+def test_a_change_that_was_found_is_not_hidden_by_a_move_back_that_is_not_clear_yet(tmp_path, back):
+    rng = np.random.default_rng(back)
+    level = np.log([1.0] * 30 + [1.2] * 13 + [1.0] * back)
+    noise = {f"k{i}": 0.005 * history_calibration.ar1(rng, 0.3, len(level)) for i in range(40)}
+    times = {name: np.exp(level + x) for name, x in noise.items()}
+    runs = [
+        parsed(tmp_path, day, {name: float(seconds[day]) for name, seconds in times.items()})
+        for day in range(len(level))
+    ]
+    add(tmp_path / "h.db", *runs[:43])
+    add(tmp_path / "h.db", *runs[43:])
+    _, told = dump(tmp_path / "h.db")
+    claims = {
+        (name, f"{runs[change.index].time}")
+        for name, seconds in times.items()
+        for change in history_detect.changes(seconds, stored_limit())
+    }
+    assert len(claims) >= 40
+    assert {
+        (row["kernel"], f"{history_runs.microseconds(row['time'], '')}") for row in told
+    } == claims
 
 
 @settings(max_examples=12)
