@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from triphase.files import write_atomic
 from triphase.gate import CONFIRMING, SCREENING
 from triphase.track_errors import BadInput
+from triphase.track_rows import number
 
 SCHEMA = 1
 SIDES = ("base", "new")
@@ -133,8 +134,12 @@ def read_record(path: Path) -> Record:
 def _check(process: Process, at: int) -> None:
     if process.side not in SIDES or process.stage not in (SCREENING, CONFIRMING):
         raise ValueError(f"processes[{at}] has side {process.side!r}, stage {process.stage!r}")
+    if not isinstance(process.times_s, dict):
+        raise ValueError(f"processes[{at}].times_s is no object")
     for kernel, seconds in process.times_s.items():
-        if not (type(seconds) in (int, float) and math.isfinite(seconds) and seconds > 0):
-            raise ValueError(f"processes[{at}].times_s[{kernel!r}] is {seconds!r}")
-    if not all(math.isfinite(value) for value in (process.start_s, process.wall_s, process.pair)):
-        raise ValueError(f"processes[{at}] has times that are not finite")
+        if (number(seconds) or 0.0) <= 0:
+            raise ValueError(f"processes[{at}].times_s[{kernel!r}] is no positive number")
+    if type(process.pair) is not int or number(process.start_s) is None:
+        raise ValueError(f"processes[{at}] has no pair or no start_s")
+    if (number(process.wall_s) or 0.0) <= 0:
+        raise ValueError(f"processes[{at}].wall_s is no positive number")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from triphase.prose import printable
 from triphase.track_errors import BadInput
 from triphase.track_rows import KernelRow, Run, bad_time, merge
 
@@ -63,7 +64,7 @@ def _nvbench_row(where: str, benchmark: str, state: Any) -> KernelRow:
     label = state.get("name", state.get("description")) or ""
     name = f"{benchmark}/{label}" if label else benchmark
     if state.get("is_skipped"):
-        reason = str(state.get("skip_reason") or "its program gave no reason")
+        reason = printable(str(state.get("skip_reason") or "its program gave no reason"))
         return KernelRow(name, "s", None, [], "skipped", reason)
     summaries = state.get("summaries")
     try:
@@ -107,7 +108,7 @@ def csv_run(path: Path, text: str) -> Run:
         elif (match := NOT_RUN.match(line)) is not None:
             status = "failed" if match["what"] in ("FAILED", "INVALID_ARGUMENTS") else "skipped"
             said, _, problem = match["rest"].partition("__REPRO:")
-            reason = " ".join([match["what"].lower().replace("_", " "), *said.split()])
+            reason = printable(" ".join([match["what"].lower().replace("_", " "), *said.split()]))
             if problem.strip():
                 rows.append(KernelRow(problem.strip(), "ms", None, [], status, reason))
     if not rows:

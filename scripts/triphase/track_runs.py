@@ -9,9 +9,11 @@ can be read but holds no time (an error, a NaN, a zero) is a row that says so, a
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ AGGREGATE = re.compile(r"_(mean|median|stddev|cv|min|max|BigO|RMS)$")
 SCHEMA = 1  # of our own files, the newest that is understood
 MOST = int(sys.float_info.max)
 FORMATS = "Google Benchmark's JSON, NVBench's JSON or benchdnn's CSV"
+NO_REASON = "its program gave no reason"
 TYPES = {str: "text", float: "a number", dict: "an object", list: "an array"}
 
 
@@ -33,7 +36,8 @@ def read_run(path: Path) -> Run:
     """The kernels of a file; BadInput if it is missing, cut short, foreign or without any row."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()  # once: it may be a pipe
+        text = content.decode("utf-8-sig")
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -46,7 +50,7 @@ def read_run(path: Path) -> Run:
     for row in run.rows:
         if not row.name.isprintable():
             raise BadInput(f"{path}: expected names of printable characters, found {row.name!r}")
-    return run
+    return replace(run, content_hash=hashlib.sha256(content).hexdigest())
 
 
 def _read_json(path: Path, text: str) -> Run:
@@ -61,6 +65,8 @@ def _read_json(path: Path, text: str) -> Run:
             f"{path}: expected whole JSON, found: {error.msg} at line {error.lineno}, "
             f"column {error.colno}"
         ) from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise BadInput(f"{path}: expected numbers of fewer digits, found: {error}") from error
     benchmarks = document.get("benchmarks") if isinstance(document, dict) else None
     if not isinstance(benchmarks, list):
         raise BadInput(f"{path}: expected {FORMATS}, found JSON without an array 'benchmarks'")
@@ -153,14 +159,14 @@ def _google_row(where: str, row: dict[str, Any], name: str) -> KernelRow:
 def _status(where: str, row: dict[str, Any]) -> tuple[str, str | None]:
     """As triphase says it, or as Google Benchmark does; with the reason."""
     if row.get("error_occurred") is True and "status" not in row:
-        return "failed", str(row.get("error_message") or "its program gave no reason")
+        return "failed", printable(str(row.get("error_message") or NO_REASON))
     if row.get("skipped") is True and "status" not in row:
-        return "skipped", str(row.get("skip_message") or "its program gave no reason")
+        return "skipped", printable(str(row.get("skip_message") or NO_REASON))
     status = row.get("status", "ok")
     if status not in STATUSES:
         raise BadInput(f"{where}.status: expected one of {', '.join(STATUSES)}, found {status!r}")
     if "fused_into" in row and "median_s" not in row:
-        return "skipped", f"computed within {row['fused_into']}"
+        return "skipped", printable(f"computed within {row['fused_into']}")
     reason = row.get("reason") or row.get("error_message")
     return status, printable(str(reason)) if reason else None
 

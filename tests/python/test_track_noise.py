@@ -102,6 +102,25 @@ def test_a_damaged_record_is_refused_in_one_line(tmp_path, content):
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"times_s": [1.0]}, {"times_s": {"k0": 10**400}}, {"times_s": {"k0": 0}}, {"wall_s": 0},
+        {"wall_s": -1}, {"wall_s": 10**400}, {"wall_s": None}, {"start_s": "x"}, {"pair": 0.5},
+        {"times_s": {"k0": True}}, {"stage": "screening", "side": None},
+    ],
+)  # fmt: skip
+def test_a_record_with_what_is_no_time_is_refused_in_one_line(tmp_path, capsys, changed):
+    path = write_record(tmp_path / "r.json", record_of(normal_pairs()))
+    document = json.loads(path.read_text())
+    document["processes"][3] |= changed
+    path.write_text(json.dumps(document))
+    assert track.run_main(["calibrate", f"--pairs={path}"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"track: {path}: expected recorded pairs of schema 1")
+    assert said.count("\n") == 1
+
+
 # ---- resampling
 
 

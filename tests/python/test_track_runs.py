@@ -159,6 +159,36 @@ def test_the_worst_of_repetitions_counts():
     assert merge([good, good]) == [KernelRow("k", "s", 1.0, [1.0, 1.0])]
 
 
+def test_repetitions_have_one_interval_around_all_of_theirs():
+    def row(value, low, high, **more):
+        extra = {"ci95_low_s": low, "ci95_high_s": high, "sample_count": 30, "op": "relu"}
+        return KernelRow("k", "s", value, [value], extra=extra | more)
+
+    (merged,) = merge([row(1.0, 0.9, 1.1), row(3.0, 2.5, 3.5, sample_count=7), row(2.0, 1.9, 2.1)])
+    assert (merged.value_s, merged.interval_s, merged.sample_count) == (2.0, (0.9, 3.5), 67)
+    assert merged.extra["op"] == "relu"
+    (merged,) = merge([row(1.0, 0.9, 1.1), KernelRow("k", "s", 2.0, [2.0, 2.1])])
+    assert (merged.interval_s, merged.sample_count) == (None, 32)
+
+
+def test_an_integer_of_thousands_of_digits_is_refused(tmp_path):
+    path = write(tmp_path, f'{{"benchmarks": [{{"name": "k", "real_time": {"9" * 5000}}}]}}')
+    with pytest.raises(BadInput, match="expected numbers of fewer digits"):
+        read_run(path)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"error_occurred": True, "error_message": "a\n\x1b[2Jb\ud800"},
+        {"skipped": True, "skip_message": "a\n\x1b[2Jb\ud800"},
+        {"status": "failed", "reason": "a\n\x1b[2Jb\ud800"},
+    ],
+)
+def test_reasons_are_one_line_of_printable_characters(tmp_path, told):
+    assert rows_of(tmp_path, google(**told))["k"].reason == r"a\n\x1b[2Jb\ud800"
+
+
 # ---- NVBench and benchdnn
 
 
