@@ -19,8 +19,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--label", help="a word for it, such as a branch (default: as the file says)"
     )
+    parser.add_argument(
+        "--machine", type=named, metavar="NAME",
+        help="where it ran (default: as the file says; a container's name is new each time)",
+    )  # fmt: skip
     parser.add_argument("--time", help="when it ran, ISO 8601 (default: the file's date)")
     add_db(parser)
+
+
+def named(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected a machine's name, found nothing")
+    return text
 
 
 def run(options: argparse.Namespace) -> int:
@@ -29,7 +39,10 @@ def run(options: argparse.Namespace) -> int:
     from triphase.track_errors import BadInput
 
     read = [
-        (path, history_runs.read(path, options.time, options.commit, options.label))
+        (
+            path,
+            history_runs.read(path, options.time, options.commit, options.label, options.machine),
+        )
         for path in options.runs
     ]
     for path, run in read:

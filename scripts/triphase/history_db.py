@@ -96,6 +96,8 @@ def _empty(url: URL) -> BadInput:
 
 
 def _url(place: str) -> URL:
+    if place in ("", ":memory:"):  # which SQLite forgets at the end
+        raise BadInput(f"--db: expected a file or postgresql://..., found {place!r}")
     if "://" not in place:
         return URL.create("sqlite", database=place)
     try:

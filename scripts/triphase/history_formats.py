@@ -131,6 +131,8 @@ def parquet(rows: list[Row]) -> bytes:
     """Every point; time is a UTC time stamp in microseconds, samples_s a list."""
     import polars as pl
 
+    if not rows:
+        raise BadInput("--kernel: expected runs in the history, found none")
     text, number = pl.String, pl.Float64
     schema = {
         **dict.fromkeys(rows[0], text),

@@ -35,7 +35,10 @@ def recalibrate(
 
     unchanged: the label of runs of the same code, from which alone the noise is taken.
     """
-    for environment in connection.execute(select(environments)).all():
+    known = connection.execute(select(environments)).all()
+    if not known:
+        yield "no limit was set: the history holds no runs"
+    for environment in known:
         noise = residuals(connection, environment.id, unchanged)
         if len(noise) < FEWEST_SERIES:
             yield (

@@ -2,7 +2,9 @@
 """A results file as history keeps it: what ran where, when, at which commit. Knows no database.
 
 Series of two environments are never compared. An environment is the machine, the libraries and the
-threads, as the file tells them; where it does not, it is what Google Benchmark says of the host.
+threads, as the file tells them; where it does not, it is what Google Benchmark says of the host:
+its name, its processors and the library's build type. Not its clock, which many report as it was at
+that moment. In containers the name is a new one each time, so that the machine may be given.
 """
 
 from __future__ import annotations
@@ -69,7 +71,9 @@ class HistoryRun:
         return _id(self.content_hash)
 
 
-def read(path: Path, time: str | None, commit: str | None, label: str | None) -> HistoryRun:
+def read(
+    path: Path, time: str | None, commit: str | None, label: str | None, machine: str | None = None
+) -> HistoryRun:
     """A file for the history; BadInput where it cannot be read, or nothing tells when it ran."""
     run = read_run(path)
     ours = run.ours
@@ -77,11 +81,11 @@ def read(path: Path, time: str | None, commit: str | None, label: str | None) ->
     if when is None:
         raise BadInput(f"{path}: context.date: expected a time, found nothing: give --time")
     return HistoryRun(
-        _hash(path),
-        environment_of(run.context),
+        run.content_hash,
+        environment_of(run.context, machine),
         microseconds(str(when), "--time" if time else f"{path}: context.date"),
-        commit or _text(ours.get("commit")) or _text(run.context.get("commit")),
-        label or _text(ours.get("label")) or _text(run.context.get("label")),
+        _text(commit) or _text(ours.get("commit")) or _text(run.context.get("commit")),
+        _text(label) or _text(ours.get("label")) or _text(run.context.get("label")),
         [point_of(row) for row in run.rows],
         sum(row.disturbed for row in run.rows),
     )
@@ -90,13 +94,9 @@ def read(path: Path, time: str | None, commit: str | None, label: str | None) ->
 def id_of(path: Path) -> int:
     """The id of the run that a file is or would be; BadInput where it cannot be read."""
     try:
-        return _id(_hash(path))
+        return _id(hashlib.sha256(path.read_bytes()).hexdigest())
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}") from error
-
-
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _id(content_hash: str) -> int:
@@ -104,25 +104,32 @@ def _id(content_hash: str) -> int:
     return int(content_hash[:16], 16) >> 1
 
 
-def environment_of(context: dict[str, Any]) -> Environment:
-    """Machine, libraries and threads; clocks to 0.1 GHz, since some hosts report today's clock.
+def environment_of(context: dict[str, Any], given: str | None = None) -> Environment:
+    """Machine, libraries and threads. given: the machine's name, in place of the file's.
 
     triphase's own version is left out: its kernels are what is followed from one to the next.
     """
     ours = context.get("triphase")
     known: dict[str, Any]
     if isinstance(ours, dict) and isinstance(ours.get("environment"), dict):
-        machine = ours["environment"].get("fingerprint", ours["environment"])
+        machine = given or ours["environment"].get("fingerprint", ours["environment"])
         versions = ours.get("versions")
         if isinstance(versions, dict):
             versions = {k: v for k, v in versions.items() if k != "triphase"}
         known = {"machine": machine, "versions": versions, "threads": ours.get("threads")}
     else:
         known = {key: context[key] for key in HOST_KEYS if key in context}
-        if isinstance(clock := context.get("mhz_per_cpu"), int | float):
-            known["ghz_per_cpu"] = round(clock / 1000, 1)
+        if given:
+            known["host_name"] = given
         if isinstance(devices := context.get("devices"), list):  # NVBench's GPUs
             known["devices"] = [d.get("name") for d in devices if isinstance(d, dict)]
+    return Environment(json.dumps(known, sort_keys=True))
+
+
+def without_clock(description: str) -> Environment:
+    """An environment of an older history, which held the clock, as it is told now."""
+    known = json.loads(description)
+    known.pop("ghz_per_cpu", None)
     return Environment(json.dumps(known, sort_keys=True))
 
 
@@ -163,9 +170,7 @@ def iso_time(time: int) -> str:
 
 def point_of(row: KernelRow) -> Point:
     """Median and interval as the file gives them; without an interval where the file has none."""
-    low, high = (_number(row.extra.get(f"ci95_{side}_s")) for side in ("low", "high"))
-    if row.value_s is None or low is None or high is None:
-        low = high = None
+    low, high = row.interval_s if row.value_s is not None and row.interval_s else (None, None)
     return Point(
         row.name,
         row.unit,
@@ -174,7 +179,7 @@ def point_of(row: KernelRow) -> Point:
         row.value_s,
         low,
         high,
-        int(row.extra.get("sample_count") or len(row.samples_s)) if row.samples_s else 0,
+        row.sample_count,
         pack(thinned(row.samples_s, KEPT_SAMPLES)),
     )
 
@@ -197,9 +202,8 @@ def unpack(content: bytes) -> list[float]:
 _BIG_ENDIAN = array("H", [1]).tobytes() == b"\0\1"
 
 
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
-
-
 def _text(value: Any) -> str | None:
-    return str(value) if isinstance(value, str | int) and str(value) else None
+    """Text that a database takes: half characters, of which no UTF-8 is, are written out."""
+    if not isinstance(value, str | int) or not str(value):
+        return None
+    return str(value).encode(errors="backslashreplace").decode()

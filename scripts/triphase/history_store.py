@@ -17,12 +17,22 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, bindparam, delete, exists, func, insert, select
+from sqlalchemy import (
+    Connection,
+    Select,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)  # fmt: skip
 
 from triphase import history_detect as detect
 from triphase import history_tables as db
 from triphase.history_calibration import from_json, stored_limit, to_json
-from triphase.history_runs import Environment, HistoryRun
+from triphase.history_runs import Environment, HistoryRun, without_clock
 
 BEGINNING = -(2**63)  # before any run
 
@@ -54,9 +64,10 @@ def add(connection: Connection, runs: Sequence[HistoryRun]) -> Added:
         if (environment_id := _environment_id(connection, environment)) is None:
             environment_id = _begin_environment(connection, environment)
             unknown.append(environment)
+        _join_units(connection, environment_id)
         series = _series_ids(connection, environment_id, group)
         _insert(connection, environment_id, group, series)
-        touched = {series[point.name, point.unit] for run in group for point in run.points}
+        touched = {series[point.name] for run in group for point in run.points}
         detect_from(connection, environment_id, min(run.time for run in group), touched)
     return Added(set(new), unknown)
 
@@ -236,9 +247,20 @@ def _by_environment(runs: Iterable[HistoryRun]) -> dict[Environment, list[Histor
 
 
 def _environment_id(connection: Connection, environment: Environment) -> int | None:
+    """Where there is none yet, that of an older history which differs by a clock alone goes on."""
     table = db.environments
-    return connection.scalar(
-        select(table.c.id).where(table.c.fingerprint == environment.fingerprint)
+    same = select(table.c.id).where(table.c.fingerprint == environment.fingerprint)
+    if (found := connection.scalar(same)) is not None:
+        return found
+    newest = select(func.max(db.runs.c.time)).where(db.runs.c.environment_id == table.c.id)
+    older = select(table.c.id, table.c.description).order_by(newest.scalar_subquery().desc())
+    return next(
+        (
+            id_
+            for id_, description in connection.execute(older)
+            if without_clock(description) == environment
+        ),
+        None,
     )
 
 
@@ -253,22 +275,37 @@ def _begin_environment(connection: Connection, environment: Environment) -> int:
     ).inserted_primary_key[0]
 
 
+def _join_units(connection: Connection, environment_id: int) -> None:
+    """Older histories began another series where a kernel's unit changed: those become one."""
+    table = db.series
+    of_name: dict[str, list[int]] = defaultdict(list)
+    known = select(table.c.name, table.c.id).where(table.c.environment_id == environment_id)
+    for name, id_ in connection.execute(known.order_by(table.c.id)):
+        of_name[name].append(id_)
+    several = {first: others for first, *others in of_name.values() if others}
+    for first, others in several.items():
+        for part in (db.points, db.samples):
+            moved = update(part).where(db.among(part.c.series_id, others))
+            connection.execute(moved.values(series_id=first))
+        of_them = db.among(db.changes.c.series_id, [first, *others])
+        connection.execute(delete(db.changes).where(of_them))
+        connection.execute(delete(table).where(db.among(table.c.id, others)))
+    if several:
+        detect_from(connection, environment_id, BEGINNING, set(several))
+
+
 def _series_ids(
     connection: Connection, environment_id: int, runs: list[HistoryRun]
-) -> dict[tuple[str, str], int]:
-    """Ids by (name, unit) of all series of the environment, those of these runs among them."""
+) -> dict[str, int]:
+    """Ids by name of all series of the environment, those of these runs among them."""
     table = db.series
-    known = select(table.c.name, table.c.unit, table.c.id).where(
-        table.c.environment_id == environment_id
-    )
-    ids = {(name, unit): id_ for name, unit, id_ in connection.execute(known)}
-    wanted = {(point.name, point.unit) for run in runs for point in run.points}
-    if missing := sorted(wanted - ids.keys()):
-        connection.execute(
-            insert(table),
-            [{"name": n, "unit": u, "environment_id": environment_id} for n, u in missing],
-        )
-        ids = {(name, unit): id_ for name, unit, id_ in connection.execute(known)}
+    known = select(table.c.name, table.c.id).where(table.c.environment_id == environment_id)
+    ids = dict(connection.execute(known).all())
+    units = {point.name: point.unit for run in runs[::-1] for point in run.points}
+    if missing := sorted(units.keys() - ids.keys()):
+        rows = [{"name": n, "unit": units[n], "environment_id": environment_id} for n in missing]
+        connection.execute(insert(table), rows)
+        ids = dict(connection.execute(known).all())
     return ids
 
 
@@ -276,7 +313,7 @@ def _insert(
     connection: Connection,
     environment_id: int,
     runs: list[HistoryRun],
-    series: dict[tuple[str, str], int],
+    series: dict[str, int],
 ) -> None:
     run_rows, point_rows, sample_rows = [], [], []
     for run in runs:
@@ -292,7 +329,8 @@ def _insert(
         )
         for point in run.points:
             row = dict(vars(point))
-            key = {"series_id": series[row.pop("name"), row.pop("unit")], "run_id": run.id}
+            del row["unit"]
+            key = {"series_id": series[row.pop("name")], "run_id": run.id}
             if stored := row.pop("samples_s"):
                 sample_rows.append({**key, "samples_s": stored})
             point_rows.append({**key, "time": run.time, **row})

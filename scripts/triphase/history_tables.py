@@ -53,9 +53,9 @@ series = Table(
     METADATA,
     Column("id", Integer, primary_key=True),
     Column("name", Text, nullable=False),
-    Column("unit", String(16), nullable=False),
+    Column("unit", String(16), nullable=False),  # of its first file; all that is kept is seconds
     Column("environment_id", ForeignKey("environments.id"), nullable=False),
-    UniqueConstraint("name", "unit", "environment_id"),
+    UniqueConstraint("name", "environment_id"),
 )
 
 runs = Table(

@@ -6,6 +6,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -67,6 +70,79 @@ def test_add_says_that_the_machine_was_busy(place, files, capsys):
 def test_add_says_that_a_file_is_there_already(filled, files, capsys):
     code, out, _ = run(capsys, "add", files[0], "--commit", "other")
     assert (code, out) == (0, f"{files[0]}: is in the history already, nothing changed\n")
+
+
+def test_a_run_is_added_from_a_pipe_as_from_its_file(place, files, capsys):
+    def through(path: Path, number: int) -> Path:
+        pipe = path.with_name(f"pipe{number}")
+        os.mkfifo(pipe)
+        threading.Thread(target=lambda: pipe.write_bytes(path.read_bytes())).start()
+        return pipe
+
+    for at in (0, 1):
+        code, out, _ = run(capsys, "add", through(files[at], at))
+        assert (code, "added, 2 kernels" in out) == (0, True)
+    code, out, _ = run(capsys, "add", files[0])
+    assert "is in the history already" in out
+    _, out, _ = run(capsys, "history", "--kernel", "net/a", "--format", "json")
+    assert [row["commit"] for row in json.loads(out)] == ["c0", "c1"]
+
+
+@pytest.mark.parametrize("place", ["", ":memory:"])
+def test_a_place_that_keeps_nothing_is_refused(files, capsys, place):
+    code, out, err = run(capsys, "add", files[0], "--db", place)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+def test_the_machine_can_be_named(place, files, capsys):
+    _, out, _ = run(capsys, "add", files[0], "--machine", "runner 1")
+    assert '"host_name": "runner 1"' in out
+    assert run(capsys, "add", files[1], "--machine", " ")[0] == 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"sample_count": math.nan}, {"sample_count": "many"}, {"sample_count": [3]},
+        {"sample_count": 2**70}, {"ci95_high_s": 10**400}, {"ci95_low_s": math.inf},
+        {"ci95_high_s": "high"}, {"ci95_low_s": True},
+    ],
+)  # fmt: skip
+def test_what_is_no_number_beside_a_time_is_left_out(place, files, capsys, changed):
+    document = json.loads(files[0].read_text())
+    document["benchmarks"][0] |= changed
+    files[0].write_text(json.dumps(document))
+    assert run(capsys, "add", files[0])[0] == 0
+    code, out, _ = run(capsys, "history", "--kernel", "net/a", "--format", "json")
+    (row,) = json.loads(out)
+    assert (code, row["samples"]) == (0, 3)
+    has_interval = "sample_count" in changed
+    assert (row["ci95_low_s"] is not None, row["ci95_high_s"] is not None) == (has_interval,) * 2
+
+
+def test_half_characters_are_written_out(place, tmp_path, capsys):
+    path = histories.write(tmp_path, 0, {"net/a": 1.0, "net/b": None}, commit="a\ud800b")
+    document = json.loads(path.read_text())
+    document["benchmarks"][1]["error_message"] = "x\udfffy"
+    path.write_text(json.dumps(document))
+    assert run(capsys, "add", path, "--label", "l\udc80")[0] == 0
+    _, out, _ = run(capsys, "history", "--kernel", "*", "--format", "json")
+    first, second = json.loads(out)
+    assert (first["commit"], first["label"]) == ("a\\ud800b", "l\\udc80")
+    assert second["reason"] == "x\\udfffy"
+
+
+def test_an_emptied_history_says_so(place, files, tmp_path, capsys):
+    run(capsys, "add", files[0])
+    run(capsys, "remove", files[0])
+    assert run(capsys, "recalibrate")[:2] == (
+        0, "no limit was set: the history holds no runs\n",
+    )  # fmt: skip
+    out = tmp_path / "h.parquet"
+    code, _, err = run(capsys, "export", "--to", "parquet", "--out", out)
+    assert (code, err, out.exists()) == (
+        2, "track: --kernel: expected runs in the history, found none\n", False,
+    )  # fmt: skip
 
 
 def test_one_file_named_twice_is_added_once(place, files, capsys):

@@ -278,6 +278,8 @@ def test_questions_make_no_history(tmp_path):
 @pytest.mark.parametrize(
     ("place", "said"),
     [
+        ("", "--db: expected a file or postgresql://..., found ''"),
+        (":memory:", "--db: expected a file or postgresql://..., found ':memory:'"),
         ("mysql://host/name", "--db: expected a file or postgresql://..., found mysql://"),
         (
             "postgresql://me:secret@host:abc/x",

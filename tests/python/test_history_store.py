@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
+import sqlite3
 
 import numpy as np
 import pytest
@@ -265,7 +267,6 @@ def test_of_two_runs_at_one_time_the_first_by_id_makes_a_change_clear(tmp_path):
     [
         ("host_name", "other"),
         ("num_cpus", 4),
-        ("mhz_per_cpu", 3000),
         ("library_build_type", "debug"),
     ],
 )
@@ -287,8 +288,91 @@ def test_another_gpu_begins_a_new_series():
 
 
 def test_a_clock_that_wavers_is_the_same_host(tmp_path):
-    runs = [parsed(tmp_path, day, {"k": 1e-3}, mhz_per_cpu=2000 + day) for day in range(3)]
+    runs = [parsed(tmp_path, day, {"k": 1e-3}, mhz_per_cpu=10**day) for day in range(1, 5)]
+    runs.append(parsed(tmp_path, 6, {"k": 1e-3}, mhz_per_cpu=10**400))
     assert len({run.environment for run in runs}) == 1
+
+
+def test_a_machine_that_is_named_is_one_whatever_its_containers_are_called(tmp_path):
+    def of(name, **context):
+        path = histories.write(tmp_path, 0, {"k": 1e-3}, **context)
+        return history_runs.read(path, None, None, None, name).environment
+
+    assert of("runner", host_name="4f2a") == of("runner", host_name="9c01")
+    assert of("runner") != of("other")
+    assert of("runner", num_cpus=4) != of("runner", num_cpus=8)
+    ours = {"environment": {"fingerprint": "a"}, "threads": 2}
+    other = {"environment": {"fingerprint": "b"}, "threads": 2}
+    assert of("runner", triphase=ours) == of("runner", triphase=other)
+
+
+def test_an_older_history_whose_environments_hold_a_clock_goes_on(tmp_path):
+    place = tmp_path / "h.db"
+    add(place, parsed(tmp_path, 0, {"k": 1e-3}))
+    old = json.dumps({**json.loads(parsed(tmp_path, 0, {"k": 1e-3}).environment.description),
+                      "ghz_per_cpu": 2.0}, sort_keys=True)  # fmt: skip
+    fingerprint = history_runs.Environment(old).fingerprint
+    with writing(str(place)) as connection:
+        changed = history_tables.environments.update()
+        connection.execute(changed.values(description=old, fingerprint=fingerprint))
+    assert add(place, parsed(tmp_path, 1, {"k": 1e-3})).environments == []
+    rows, _ = dump(place)
+    assert [row["environment"] for row in rows] == [fingerprint] * 2
+
+
+def in_unit(tmp_path, day, seconds, unit, per_second):
+    document = histories.document(day, {"k": seconds})
+    (row,) = document["benchmarks"]
+    document["benchmarks"] = [
+        {"name": "k", "time_unit": unit, "real_time": row["median_s"] * per_second}
+    ]
+    path = tmp_path / f"{unit}{day}.json"
+    path.write_text(json.dumps(document))
+    return history_runs.read(path, None, None, None)
+
+
+def runs_with_a_new_unit(tmp_path):
+    times = histories.step(40, 20, after=1.2e-3)
+    units = [("ns", 1e9)] * 20 + [("us", 1e6)] * 20
+    return [in_unit(tmp_path, d, s, *units[d]) for d, s in enumerate(times)]
+
+
+def test_a_new_unit_of_time_goes_on_with_the_series(tmp_path):
+    place = tmp_path / "h.db"
+    add(place, *runs_with_a_new_unit(tmp_path))
+    with reading(str(place)) as connection:
+        assert history_query.most_runs(connection, None) == 40
+    _, (change,) = dump(place)
+    assert change["percent"] == pytest.approx(20, abs=1)
+
+
+def test_an_older_history_that_was_split_by_units_is_joined(tmp_path):
+    place, runs = tmp_path / "h.db", runs_with_a_new_unit(tmp_path)
+    add(tmp_path / "whole.db", *runs)
+    add(place, *runs[:39])
+    with contextlib.closing(sqlite3.connect(place)) as old, old:  # as it was before
+        old.executescript(
+            """
+            CREATE TABLE other (id INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL,
+              unit VARCHAR(16) NOT NULL, environment_id INTEGER NOT NULL,
+              UNIQUE (name, unit, environment_id));
+            INSERT INTO other SELECT * FROM series;
+            INSERT INTO other SELECT 2, name, 'us', environment_id FROM series;
+            DROP TABLE series;
+            ALTER TABLE other RENAME TO series;
+            UPDATE samples SET series_id = 2 WHERE run_id IN
+              (SELECT run_id FROM points ORDER BY time LIMIT -1 OFFSET 20);
+            DELETE FROM changes;
+            """
+        )
+        late = old.execute("SELECT time FROM points ORDER BY time LIMIT 1 OFFSET 20").fetchone()
+        old.execute("UPDATE points SET series_id = 2 WHERE time >= ?", late)
+    assert dump(place)[1] == []
+    add(place, runs[39])
+    assert dump(place) == dump(tmp_path / "whole.db")
+    with contextlib.closing(sqlite3.connect(place)) as joined:
+        assert joined.execute("SELECT count(*) FROM series").fetchone() == (1,)
+        assert joined.execute("SELECT count(DISTINCT series_id) FROM samples").fetchone() == (1,)
 
 
 @pytest.mark.parametrize(
