@@ -15,27 +15,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from triphase.measures import (
-    DEEP,
-    LARGE_BATCH,
     POST_ADAM_FLOP,
     Band,
     Measured,
     all_ratios,
-    at_batch_one,
-    at_depth,
-    at_large_batch,
-    batch_range,
     change,
-    deep_at_small_batch,
     elementwise_share,
     growth,
     layer_ratio,
     per_parameter,
-    pick,
     ratio,
     resnets,
     update_share,
     with_post_adam,
+)
+from triphase.picking import (
+    DEEP,
+    LARGE_BATCH,
+    at_batch_one,
+    at_depth,
+    at_large_batch,
+    batch_range,
+    deep_at_small_batch,
+    pick,
 )
 from triphase.records import Records
 

@@ -19,7 +19,8 @@ from typing import Any
 
 from triphase import expectations, losses
 from triphase.claims import CLAIMS, Claim
-from triphase.measures import Measured, NotMeasured
+from triphase.measures import Measured
+from triphase.picking import NotMeasured
 from triphase.prose import percent
 from triphase.records import Records, explain_invalid, load, run_main
 

@@ -44,8 +44,8 @@ def main() -> int:
     found, written = write(records, folder)
     print(f"{records.machine}, {records.context['date']}\n")
     print(findings.terminal_table(found), end="\n\n")
-    if text := findings.disturbed(records):
-        print(f"The machine was busy. {text}\n")
+    for heading, text in findings.doubts(records):
+        print(f"{heading} {text}\n")
     for line in findings.not_run(records):
         print(f"not run  {line}")
     for line in written:

@@ -13,15 +13,8 @@ import fake_steps
 from fake_steps import DATA, FORWARD, UPDATE, WEIGHTS, case_rows, document, expected, skipped_rows
 from triphase import findings, measures, medians
 from triphase.claims import CLAIMS
-from triphase.measures import (
-    Measured,
-    NotMeasured,
-    at_depth,
-    growth_ci95,
-    paired,
-    per_parameter,
-    ratio,
-)
+from triphase.measures import Measured, growth_ci95, paired, per_parameter, ratio
+from triphase.picking import NotMeasured, at_depth
 from triphase.prose import percent, plain, si
 from triphase.records import build, explain_invalid
 

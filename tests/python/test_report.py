@@ -80,6 +80,18 @@ def test_a_run_of_which_nothing_ran_is_reported_all_the_same(write_steps, monkey
     assert "no such device" in printed
 
 
+def test_the_report_says_what_its_times_are_to_be_doubted_for(write_steps, monkeypatch, capsys):
+    doubtful = {"status": "unverified", "disturbed": True}
+    rows = [row | doubtful for row in fake_steps.case_rows("OneNet", 1)]
+    assert run(write_steps(fake_steps.document(rows)).parent, monkeypatch) == 0
+    printed = capsys.readouterr().out
+    for heading in (
+        "The machine was busy. In 1 of 1 cases",
+        "Not all was verified. In 1 of 1 cases",
+    ):
+        assert heading in printed
+
+
 def test_two_reports_of_one_file_give_the_same_findings(write_steps, full):
     path = write_steps(full)
     first, second = (report.findings.build(load(path)) for _ in range(2))
