@@ -21,9 +21,11 @@ import json
 import math
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from triphase import gate, gate_report
 from triphase.gate_calibration import Noise, equal_pairs, find_noise
@@ -112,10 +114,7 @@ def judge(pairs: Pairs, options: argparse.Namespace) -> dict[str, Any]:
     noise = find_noise(pairs.record.context, kernels, options.noise)
     decision = gate.decide(pairs, first, options.floor, noise.noise)
     limits = gate_report.thresholds(noise.noise, decision.screened[0], len(kernels))
-    visible = [
-        gate.smallest_visible(width, count, len(kernels), max(options.floor, limit))
-        for width, count, limit in zip(decision.width[0], decision.screened[0], limits, strict=True)
-    ]
+    visible = smallest_visible(decision, noise.noise, options.floor)
     times = {side: run.times for side, run in pairs.runs.items()}
     rows = gate_report.kernel_rows(kernels, times, decision, visible, limits)
     for row in rows:
@@ -131,6 +130,24 @@ def judge(pairs: Pairs, options: argparse.Namespace) -> dict[str, Any]:
         ),
         "exit_code": gate_report.exit_code(rows, listed, options.floor),
     }
+
+
+def smallest_visible(
+    decision: gate.Decision, noise: Callable[[int], gate.Floats | float], floor: float
+) -> list[float | None]:
+    """For each kernel the slowdown that would have been found nine times in ten."""
+    pairs, kernels = decision.screened[0], decision.screened.shape[1]
+    fresh = np.array([gate.fresh_pairs(int(count), kernels) for count in pairs])
+    limits = [
+        np.maximum(floor, gate_report.thresholds(noise, counts, kernels))
+        for counts in (pairs, fresh)
+    ]
+    return [
+        gate.smallest_visible(width, int(count), int(look), kernels, thresholds)
+        for width, count, look, *thresholds in zip(
+            decision.width[0], pairs, decision.look[0], *limits, strict=True
+        )
+    ]
 
 
 def failure(lost: Mapping[str, str]) -> tuple[str, str]:

@@ -44,6 +44,7 @@ MOST_PAIRS = 64  # no further look: an effect as large as the floor would never 
 LEAST_FRESH = 6  # pairs: one-sided, all of one sign have p = 1/64
 RESERVE = 0.08  # of the budget: kept for confirming
 POWER = 0.9  # with which the smallest visible effect would have been seen
+DRAWN = 2000  # runs from which the smallest visible effect is taken
 CHUNK = 2_000_000  # means of two that are held at once
 
 FASTER, SAME, SLOWER, INCONCLUSIVE, FAILED = range(5)
@@ -139,16 +140,63 @@ def first_look(kernels: int, pair_s: float, budget_s: float) -> int:
     return min(max(FIRST_LOOK, least + 1), fitting) if fitting >= least else 0
 
 
-def smallest_visible(width: float, pairs: int, kernels: int, threshold: float) -> float | None:
-    """The slowdown (0.03 is 3 %) that screening so many pairs would have seen with chance POWER.
+def fresh_pairs(pairs: int, kernels: int) -> int:
+    """How many pairs are sure to confirm one suspect: as many as made it one, where the reserve has
+    room for them whatever the budget is, else LEAST_FRESH."""
+    return pairs if kernels * RESERVE >= 1 else min(pairs, LEAST_FRESH)
 
-    From the width of the interval: the estimate must pass the threshold, and its distance from zero
-    the corrected level of the first look. None: nothing at all.
+
+def smallest_visible(
+    width: float, pairs: int, look: int, kernels: int, thresholds: tuple[float, float]
+) -> float | None:
+    """The slowdown (0.03 is 3 %) that would have been found with chance POWER.
+
+    By screening so many pairs of one kernel of so many at that look, and by confirming with
+    fresh_pairs; each estimate must pass its threshold (relative, of screening and of confirming)
+    and its test its level. Pairs are taken as normal, of the deviation that the width of their
+    interval tells. None: nothing at all.
     """
-    if pairs < least_pairs(kernels):
+    tail = signed_rank_tail(pairs)
+    significant = 2 * kernels * tail <= spending(look)
+    if not significant.any() or not math.isfinite(width):
         return None
-    significant = norm.isf(spending(0) / 2 / kernels) * standard_error(width)
-    return visible(width, math.log1p(threshold), significant)
+    fresh = fresh_pairs(pairs, kernels)
+    confirmed = signed_rank_tail(fresh) <= LEVEL[CONFIRMING]
+    if not confirmed.any():
+        return None
+    screening = _lacking(pairs, int(significant.argmax()), 0)
+    confirming = _lacking(fresh, int(confirmed.argmax()), 1)
+    deviation = width / screening.width
+    needed = np.zeros(DRAWN)
+    for stage, threshold in zip((screening, confirming), thresholds, strict=True):
+        needed = np.maximum(needed, deviation * stage.of_rank_sum)
+        needed = np.maximum(needed, math.log1p(threshold) - deviation * stage.estimate)
+    return math.expm1(float(np.quantile(needed, POWER)))
+
+
+@dataclass(frozen=True)
+class _Lacking:
+    """Of drawn pairs of deviation 1 and no shift: what shift W lacks to reach a sum; the estimates
+    of their shift, both [DRAWN]; and the mean width of their interval."""
+
+    of_rank_sum: Floats
+    estimate: Floats
+    width: float
+
+
+@functools.cache
+def _lacking(pairs: int, rank_sum: int, seed: int) -> _Lacking:
+    """W reaches w where the w-th largest mean of two is above zero."""
+    first, second = np.triu_indices(pairs)
+    drawn = np.random.default_rng([seed, pairs]).normal(size=(DRAWN, pairs))
+    found = shift(drawn)
+    means = (drawn[:, first] + drawn[:, second]) / 2
+    at = len(first) - rank_sum
+    return _Lacking(
+        -np.partition(means, at, axis=1)[:, at],
+        found.estimate,
+        float((found.high - found.low).mean()),
+    )
 
 
 def visible(width: float, *limits: float) -> float | None:
@@ -203,6 +251,7 @@ class Decision:
     pairs: NDArray[np.int_]
     screened: NDArray[np.int_]  # pairs at the last look
     width: Floats  # of the interval at the last look
+    look: NDArray[np.int_]  # which one that was, from 0
     unconfirmed: Mask
 
     @classmethod
@@ -210,7 +259,7 @@ class Decision:
         return cls(
             np.full(shape, INCONCLUSIVE), np.full(shape, np.nan), np.full(shape, -np.inf),
             np.full(shape, np.inf), np.zeros(shape, int), np.zeros(shape, int),
-            np.full(shape, np.inf), np.zeros(shape, bool),
+            np.full(shape, np.inf), np.zeros(shape, int), np.zeros(shape, bool),
         )  # fmt: skip
 
     def _take(self, where: Mask, values: Shift, pairs: int) -> None:
@@ -279,6 +328,7 @@ def _screen(result: Decision, series: Floats, wanted: Mask, threshold: Floats, l
     result._take(wanted, values, series.shape[2])
     result.screened[wanted] = series.shape[2]
     result.width[wanted] = values.high - values.low
+    result.look[wanted] = look
     p = np.ones(wanted.shape)
     p[wanted] = values.p
     significant = false_discovery_control(p, axis=1) <= spending(look)
