@@ -28,7 +28,7 @@ void CudaPlan::end_pool(int op, const Window& window, TensorId x, TensorId y, F 
                                  shape(x)[0] * (lies_channels_last(x) ? 1 : channels(x))};
   const TensorId result = op_at(op).outputs[0];
   end_elementwise(op, result, elements ? elements(pool) : count(result) / width, [=, this]<class T>() {
-    return with_channels_together(
+    return this->with_channels_together(
         x, [&]<int kWidth>() -> ElementKernel { return make.template operator()<T, kWidth>(pool); });
   });
 }
