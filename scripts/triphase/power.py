@@ -16,7 +16,9 @@ import argparse
 import concurrent.futures
 import itertools
 import json
+import math
 import os
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +44,7 @@ GATES = {"ab": True, "ab, not calibrated": False}
 DETECTION_SHARE = 4  # a rate of detection, near 1, needs fewer trials than one of false alarms
 STARTUP_S = 0.1  # of a process: what it takes whatever it measures
 ROUND = 4  # processes: base, new, new, base
+LEAST_DEVIATION = 1e-12  # of a pair's log-ratio; below is rounding
 SYNTHETIC = {"rounds": 250, "drift": 0.95, "shared": 0.3}
 SEED = 1
 
@@ -82,6 +85,8 @@ def run(options: argparse.Namespace) -> int:
         log_times, source = record.log_times(), f"recorded pairs ({options.pairs.name})"
     else:
         log_times, source = synthetic(options.kernels), "made-up noise, an AR(1) drift"
+    log_times = noisy(log_times)
+    refuse_long(options.process_s, log_times.shape[1])
     setting = Setting(log_times, options.process_s, options.floor, options.trials)
     document = {
         "source": source,
@@ -91,13 +96,38 @@ def run(options: argparse.Namespace) -> int:
         "floor": options.floor,
         "rates": simulate(setting),
     }
-    text = markdown(document)
+    text, plot = markdown(document), plot_power.build(document)
     write_atomic(options.out / "power.json", json.dumps(document, indent=1) + "\n")
     write_atomic(options.out / "power.md", text)
-    charts.save(plot_power.build(document), options.out / "power")
+    charts.save(plot, options.out / "power")
     print(text)
     print(f"wrote {options.out}/power.json, .md, .png, .svg and .html")
     return 0
+
+
+def noisy(log_times: Floats) -> Floats:
+    """Those kernels whose pairs differ at all, as no others can be scaled: [processes, kernels]."""
+    varies = pairs_of(log_times).std(axis=0, ddof=1) > LEAST_DEVIATION
+    if not varies.any():
+        raise BadInput("--pairs: expected a kernel whose times differ, found none")
+    if not varies.all():
+        print(
+            f"track: left out: {np.sum(~varies)} of {varies.size} kernels, "
+            "whose times never differ",
+            file=sys.stderr,
+        )
+    return log_times[:, varies]
+
+
+def refuse_long(process_s: float, kernels: int) -> None:
+    """BadInput where no budget has room for a first look."""
+    most = gate.end_of(gate.SCREENING, max(BUDGETS_S)) / gate.least_pairs(kernels) / 2
+    if process_s > most:
+        raise BadInput(
+            f"--process-s: expected at most {math.floor(10 * most) / 10:g}, so that "
+            f"{max(BUDGETS_S):g} s have room for {gate.least_pairs(kernels)} pairs of {kernels} "
+            f"kernels, found {process_s:g}"
+        )
 
 
 def synthetic(kernels: int) -> Floats:

@@ -66,7 +66,9 @@ def _read_json(path: Path, text: str) -> Run:
             f"column {error.colno}"
         ) from error
     except ValueError as error:  # an integer of thousands of digits
-        raise BadInput(f"{path}: expected numbers of fewer digits, found: {error}") from error
+        raise BadInput(
+            f"{path}: expected numbers below 2^1024, found one of thousands of digits"
+        ) from error
     benchmarks = document.get("benchmarks") if isinstance(document, dict) else None
     if not isinstance(benchmarks, list):
         raise BadInput(f"{path}: expected {FORMATS}, found JSON without an array 'benchmarks'")

@@ -94,6 +94,25 @@ def test_the_simulation_writes_its_rates_a_table_and_a_plot(tmp_path, monkeypatc
     assert layers["facet"].keys() == {"column", "row"}
 
 
+def test_processes_that_no_budget_has_room_for_are_refused_and_nothing_is_written(tmp_path):
+    words = ["power", "--trials=20", "--kernels=40", f"--out={tmp_path / 'p'}"]
+    with pytest.raises(BadInput, match=r"--process-s: expected at most 13\.8, .*10 pairs of 40"):
+        track.main([*words, "--process-s=15"])
+    assert not (tmp_path / "p").exists()
+    power.refuse_long(13.8, 40)
+    assert gate.first_look(40, 2 * 13.8, max(power.BUDGETS_S)) == 10
+    assert gate.first_look(40, 2 * 13.81, max(power.BUDGETS_S)) == 0
+
+
+def test_kernels_whose_times_never_differ_are_left_out(capsys):
+    log_times = power.synthetic(3)
+    log_times[:, 1] = math.log(3e-6)
+    assert (power.noisy(log_times) == log_times[:, [0, 2]]).all()
+    assert "left out: 1 of 3 kernels, whose times never differ" in capsys.readouterr().err
+    with pytest.raises(BadInput, match="expected a kernel whose times differ, found none"):
+        power.noisy(log_times[:, [1, 1]])
+
+
 def test_a_process_must_take_time():
     with pytest.raises(BadInput, match="--process-s: expected more than"):
         track.main(["power", "--process-s=0"])
