@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from triphase.history_output import UNITS, add_db, add_kernel
+from triphase.history_runs import microseconds
 from triphase.track_errors import BadInput
 
 if TYPE_CHECKING:
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 
 FORMATS = ("png", "svg", "html")
 MOST_SERIES = 12  # in one picture
+WIDTH, HEIGHT = 760, 240  # of a panel, in pixels; and so below
+LABEL_SIZE, LABEL_ROW, LABEL_GAP = 13, 17, 14
+LETTER = 7.6  # of a bold label, on the average and a little more
+MOST_ROWS = 4  # of labels, one above the other
 
 Row = dict[str, Any]
 
@@ -95,6 +101,37 @@ def levels(rows: list[Row], changes: list[Row]) -> list[Row]:
     return found
 
 
+def label_rows(places: Sequence[float], texts: Sequence[str]) -> list[int]:
+    """In which row each label stands, from 0 at the top, so that none hides another.
+
+    places: where labels begin, in pixels and ascending. A row is taken where the labels before it
+    have ended; where none has of MOST_ROWS, the one that ends first.
+    """
+    ends: list[float] = []
+    rows = []
+    for place, text in zip(places, texts, strict=True):
+        row = next((at for at, end in enumerate(ends) if end <= place), len(ends))
+        if row == MOST_ROWS:
+            row = ends.index(min(ends))
+        ends[row : row + 1] = [place + LETTER * len(text) + LABEL_GAP]
+        rows.append(row)
+    return rows
+
+
+def _labels(changes: list[Row], rows: list[Row]) -> list[Row]:
+    """Size and commit of each change, and its row; rows: the runs, whose times span the panel."""
+    first, last = (microseconds(rows[at]["time"], "") for at in (0, -1))
+    texts = [f"{c['percent']:+.1f} % {(c['commit'] or '')[:7]}".rstrip() for c in changes]
+    places = [
+        WIDTH * (microseconds(change["time"], "") - first) / max(last - first, 1)
+        for change in changes
+    ]
+    return [
+        {"time": change["time"], "text": text, "slower": change["percent"] > 0, "row": row}
+        for change, text, row in zip(changes, texts, label_rows(places, texts), strict=True)
+    ]
+
+
 def _panel(rows: list[Row], changes: list[Row]) -> alt.LayerChart:
     import altair as alt
     import polars as pl
@@ -116,20 +153,16 @@ def _panel(rows: list[Row], changes: list[Row]) -> alt.LayerChart:
         ]
     )
     lasted = pl.DataFrame([{**x, "level": x["level"] / size} for x in levels(rows, changes)])
+    labels = _labels(changes, rows)
     moved = pl.DataFrame(
-        [
-            {
-                "time": change["time"],
-                "text": f"{change['percent']:+.1f} % {(change['commit'] or '')[:10]}".rstrip(),
-                "slower": change["percent"] > 0,
-            }
-            for change in changes
-        ],
-        schema={"time": pl.String, "text": pl.String, "slower": pl.Boolean},
+        labels,
+        schema={"time": pl.String, "text": pl.String, "slower": pl.Boolean, "row": pl.Int64},
     )
     low, high = runs["low"].min(), runs["high"].max()
     room = max(high - low, 0.02 * high)  # a level line in the middle, where nothing ever moved
-    scale = alt.Scale(domain=[max(0, low - 0.1 * room), high + 0.22 * room], nice=False)
+    written = LABEL_ROW * (1 + max((label["row"] for label in labels), default=0)) + 8
+    above = max(0.22, 1.1 * written / (HEIGHT - written))  # of the room: labels hide no mark
+    scale = alt.Scale(domain=[max(0, low - 0.1 * room), high + above * room], nice=False)
     y_of = {name: alt.Y(f"{name}:Q", title=f"time ({unit})", scale=scale) for name in runs.columns}
     x = alt.X("time:T", title=None, scale=alt.Scale(type="utc"), axis=_dates(rows))
     colour = alt.condition("datum.slower", alt.value(charts.VERMILLION), alt.value(charts.GREEN))
@@ -147,10 +180,13 @@ def _panel(rows: list[Row], changes: list[Row]) -> alt.LayerChart:
             x2="end:T",
             y=alt.Y("level:Q", title=f"time ({unit})"),
         ),
-        alt.Chart(moved)
-        .mark_text(align="left", dx=6, baseline="top", fontSize=13, fontWeight="bold")
-        .encode(x=x, y=alt.value(4), text="text:N", color=colour),
-    ).properties(width=760, height=240)
+        *(
+            alt.Chart(moved.filter(pl.col("row") == row))
+            .mark_text(align="left", dx=6, baseline="top", fontSize=LABEL_SIZE, fontWeight="bold")
+            .encode(x=x, y=alt.value(4 + LABEL_ROW * row), text="text:N", color=colour)
+            for row in sorted(set(moved["row"]))
+        ),
+    ).properties(width=WIDTH, height=HEIGHT)
 
 
 def _dates(rows: list[Row]) -> alt.Axis:

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import histories
 from triphase import history_plot, history_query, track
@@ -48,6 +50,41 @@ def test_every_series_has_a_panel_and_every_change_its_size_and_commit(place):
         assert f'"text": {title}' in spec
     assert spec.count('"+10.0 % c15"') == 1
     assert "time (ms)" in spec
+
+
+def ends(places: list[float], texts: list[str]) -> list[float]:
+    return [
+        place + history_plot.LETTER * len(text) for place, text in zip(places, texts, strict=True)
+    ]
+
+
+@given(st.lists(st.tuples(st.integers(0, 760), st.sampled_from(["+1.0 %", "-15.4 % e48d814"]))))
+def test_labels_of_one_row_do_not_overlap_while_rows_are_left(labels):
+    labels.sort()
+    places, texts = [place for place, _ in labels], [text for _, text in labels]
+    rows = history_plot.label_rows(places, texts)
+    assert set(rows) == set(range(max(rows, default=-1) + 1))
+    assert max(rows, default=0) < history_plot.MOST_ROWS
+    for at, end in enumerate(ends(places, texts)):
+        follows = [other for other in range(at + 1, len(rows)) if rows[other] == rows[at]]
+        if follows and places[follows[0]] < end:  # then no row was free
+            last = {rows[before]: before for before in range(follows[0])}
+            assert len(last) == history_plot.MOST_ROWS
+
+
+def test_close_changes_are_told_one_above_the_other():
+    places = [75.0, 160.0, 245.0, 330.0, 415.0]
+    assert history_plot.label_rows(places, ["-15.4 % e48d814"] * 5) == [0, 1, 0, 1, 0]
+    assert history_plot.label_rows([0.0, 1.0], ["+1.0 %"] * 2) == [0, 1]
+
+
+def test_labels_of_two_rows_stand_in_two_heights(place):
+    rows, (change,) = rows_and_changes(place)
+    both = [change, {**change, "time": "2026-01-18T00:00:00Z", "commit": "0123456789"}]
+    spec = json.dumps(history_plot.build([r for r in rows if r["kernel"] == "a"], both).to_dict())
+    assert '"+10.0 % 0123456"' in spec
+    assert '{"value": 4}' in spec
+    assert f'{{"value": {4 + history_plot.LABEL_ROW}}}' in spec
 
 
 @pytest.mark.parametrize(("form", "start"), [("png", b"\x89PNG"), ("svg", b"<svg")])
