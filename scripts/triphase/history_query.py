@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, func, or_, select
 
-from triphase.history_runs import iso_time
+from triphase.history_runs import iso_time, storable
 from triphase.history_tables import STANDS, among, changes, environments, points, runs, series
 from triphase.track_errors import BadInput
 
@@ -28,6 +28,7 @@ def chosen_series(connection: Connection, pattern: str | None) -> Select | None:
     """
     if pattern is None:
         return None
+    pattern = storable(pattern)
     exact = select(series.c.id).where(series.c.name == pattern)
     if connection.scalar(exact.limit(1)) is not None:
         return exact
@@ -213,7 +214,7 @@ def runs_of(
     wanted = [among(runs.c.id, ids)]
     given = [] if span is None else [runs.c.time >= span[0], runs.c.time < span[1]]
     if label is not None:
-        given.append(runs.c.label == label)
+        given.append(runs.c.label == storable(label))
     if given:
         wanted.append(and_(*given))
     statement = select(runs.c.id, runs.c.time, runs.c.label).where(or_(*wanted))

@@ -202,8 +202,10 @@ def unpack(content: bytes) -> list[float]:
 _BIG_ENDIAN = array("H", [1]).tobytes() == b"\0\1"
 
 
+def storable(text: str) -> str:
+    """Text that a database takes: half characters, which UTF-8 cannot hold, are written out."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def _text(value: Any) -> str | None:
-    """Text that a database takes: half characters, of which no UTF-8 is, are written out."""
-    if not isinstance(value, str | int) or not str(value):
-        return None
-    return str(value).encode(errors="backslashreplace").decode()
+    return storable(str(value)) if isinstance(value, str | int) and str(value) else None

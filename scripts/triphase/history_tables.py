@@ -55,7 +55,9 @@ series = Table(
     Column("name", Text, nullable=False),
     Column("unit", String(16), nullable=False),  # of its first file; all that is kept is seconds
     Column("environment_id", ForeignKey("environments.id"), nullable=False),
-    UniqueConstraint("name", "environment_id"),
+    # One series a kernel; the unit stands here since older versions began another for each, which
+    # history_store joins.
+    UniqueConstraint("name", "unit", "environment_id"),
 )
 
 runs = Table(

@@ -130,6 +130,8 @@ def test_half_characters_are_written_out(place, tmp_path, capsys):
     first, second = json.loads(out)
     assert (first["commit"], first["label"]) == ("a\\ud800b", "l\\udc80")
     assert second["reason"] == "x\\udfffy"
+    assert run(capsys, "history", "--kernel", "k\udc80")[0] == 2
+    assert run(capsys, "remove", "--label", "l\udc80")[0] == 0
 
 
 def test_an_emptied_history_says_so(place, files, tmp_path, capsys):

@@ -353,13 +353,7 @@ def test_an_older_history_that_was_split_by_units_is_joined(tmp_path):
     with contextlib.closing(sqlite3.connect(place)) as old, old:  # as it was before
         old.executescript(
             """
-            CREATE TABLE other (id INTEGER NOT NULL PRIMARY KEY, name TEXT NOT NULL,
-              unit VARCHAR(16) NOT NULL, environment_id INTEGER NOT NULL,
-              UNIQUE (name, unit, environment_id));
-            INSERT INTO other SELECT * FROM series;
-            INSERT INTO other SELECT 2, name, 'us', environment_id FROM series;
-            DROP TABLE series;
-            ALTER TABLE other RENAME TO series;
+            INSERT INTO series SELECT 2, name, 'us', environment_id FROM series;
             UPDATE samples SET series_id = 2 WHERE run_id IN
               (SELECT run_id FROM points ORDER BY time LIMIT -1 OFFSET 20);
             DELETE FROM changes;
