@@ -121,6 +121,7 @@ def judge(pairs: Pairs, options: argparse.Namespace) -> dict[str, Any]:
         if row["verdict"] == "failed":
             row["failed_with"], row["note"] = failure(pairs.lost[row["kernel"]])
     listed = gate_report.not_compared(pairs.runs["base"], pairs.runs["new"])
+    listed = gate_report.on_both_sides(listed, pairs.lost)
     return {
         "rows": rows,
         "not_compared": listed,

@@ -143,10 +143,14 @@ class Pairs:
             measured = self._start(side, None)
         end = self.clock()
         self.runs.setdefault(side, measured)
-        for name in names or self.record.kernels:
+        for name in self._known() if pattern is None else names:
             if name not in measured.times:
                 self.lost.setdefault(name, {}).setdefault(side, _why(name, measured, pair))
         return Process(side, stage, pair, start - self.began, end - start, measured.times)
+
+    def _known(self) -> dict[str, None]:
+        """The kernels that had a time in the first process of a side."""
+        return dict.fromkeys(name for run in self.runs.values() for name in run.times)
 
     def _filter(self, names: list[str] | None) -> str | None:
         """The value of the flag; None where all kernels are wanted, or it cannot be used."""

@@ -25,6 +25,7 @@ from triphase.track_rows import Run
 
 LARGE = 2.5  # times the floor: a slowdown that an inconclusive kernel must exclude
 ORDER = ("slower", "failed", "inconclusive", "faster", "same")
+FAILED_LATER = "failed with new, then with base"
 Rows = list[dict[str, Any]]
 
 
@@ -88,6 +89,19 @@ def not_compared(base: Run, new: Run) -> Rows:
     return listed
 
 
+def on_both_sides(listed: Rows, lost: Mapping[str, Collection[str]]) -> Rows:
+    """Those that failed with new in the first pair, told apart by whether base failed later.
+
+    lost: the sides on which a kernel had no time once.
+    """
+    return [
+        row | {"what": FAILED_LATER}
+        if row["what"] == "failed with new" and "base" in lost.get(row["kernel"], ())
+        else row
+        for row in listed
+    ]
+
+
 def _listed(kernel: str, what: str, reason: str) -> dict[str, Any]:
     return {"kernel": kernel, "what": what, "reason": reason or None}
 
@@ -96,7 +110,9 @@ def exit_code(rows: Rows, listed: Rows, floor: float) -> int:
     lost = {row["what"] for row in listed}
     if any(got_worse(row) for row in rows) or "failed with new" in lost:
         return 1
-    if lost & {"removed", "skipped with new"} or any(open_question(row, floor) for row in rows):
+    if lost & {"removed", "skipped with new", FAILED_LATER} or any(
+        open_question(row, floor) for row in rows
+    ):
         return 3
     return 0
 

@@ -318,6 +318,23 @@ def test_a_kernel_that_fails_on_both_sides_from_then_on_is_not_blamed_on_new(
     assert "FAILED (with both: hot (pair" in out
 
 
+def test_a_kernel_that_fails_on_both_sides_from_the_first_new_process_on_is_not_blamed_on_new(
+    ab, monkeypatch
+):
+    breaks_from(monkeypatch, SLOWED, 2, "base", "new")
+    code, _, _, document = ab()
+    assert code == 3
+    (row,) = document["not_compared"]
+    assert (row["kernel"], row["what"]) == (SLOWED, "failed with new, then with base")
+    assert set(verdicts(document)) == {*NAMES} - {SLOWED}
+
+
+def test_a_kernel_that_fails_with_new_from_its_first_process_on_exits_1(ab, monkeypatch):
+    breaks_from(monkeypatch, SLOWED, 2, "new")
+    code, _, _, document = ab()
+    assert (code, document["not_compared"][0]["what"]) == (1, "failed with new")
+
+
 def test_a_suspect_that_fails_with_new_while_it_is_confirmed_exits_1(ab, monkeypatch):
     breaks_from(monkeypatch, SLOWED, 26, "new")
     code, out, _, document = ab(None, {"slower": {SLOWED: 1.1}})
