@@ -37,12 +37,9 @@ StepRun::StepRun(const StepFlags& flags, std::vector<Case> cases)
 }
 
 StepRun::Json StepRun::settings() const {
-  return {{"threads", flags_.threads},
-          {"verify", flags_.verify},
-          {"seed", flags_.seed},
-          {"time_per_case", flags_.time_per_case_s},
-          {"precision", flags_.interval},
-          {"ceilings", machines_->measured_at()}};
+  return {{"threads", flags_.threads},    {"verify", flags_.verify},
+          {"seed", flags_.seed},          {"time_per_case", flags_.time_per_case_s},
+          {"precision", flags_.interval}, {"ceilings", machines_->measured_at()}};
 }
 
 StepRun::Json StepRun::record() const { return {{"ceilings", machines_->record()}}; }
