@@ -31,7 +31,7 @@ class Finished:
     @property
     def reason(self) -> str:
         if self.hung_s is not None:
-            return f"the process did not end within {self.hung_s:.0f} s"
+            return f"the process did not end within {round(self.hung_s, 1):g} s"
         if self.code < 0:
             name = signal.Signals(-self.code).name
             killed = " (out of memory?)" if self.code == -signal.SIGKILL else ""

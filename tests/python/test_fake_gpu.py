@@ -92,15 +92,15 @@ def test_every_precision_is_measured_and_verified(tmp_path: Path, network: Path)
 def test_times_are_the_devices(tmp_path: Path) -> None:
     rows, _ = steps(tmp_path, "--model=OneNet", "--batch=1", seconds=0.5)
     row = rows[0]
-    # Forward three products and three kernels of the loss; backward the loss's gradient, two
+    # Forward three products and the loss; backward the loss's gradient, two
     # ReLUs, a product a layer for its weights and another where data has a gradient; one update.
-    assert row["median_s"] == pytest.approx((6 + 8 + 1) * MS)
+    assert row["median_s"] == pytest.approx((4 + 8 + 1) * MS)
     assert (row["ci95_low_s"], row["ci95_high_s"]) == (row["median_s"], row["median_s"])
     assert row["marking_overhead"] == pytest.approx(1)
     assert row["launch_overhead"] == pytest.approx(1.5)
     document = results(tmp_path / "steps.json")["benchmarks"]
     phases = {r["phase"]: r["median_s"] for r in document if "layer" not in r}
-    assert phases["forward"] == pytest.approx(6 * MS)
+    assert phases["forward"] == pytest.approx(4 * MS)
     assert phases["backward"] == pytest.approx(8 * MS)
     assert phases["update"] == pytest.approx(1 * MS)
     layers = [r["real_time"] for r in document if "layer" in r]
@@ -116,7 +116,9 @@ def test_without_memory_a_case_is_skipped_and_the_next_one_runs(
     )
     rows, _ = steps(tmp_path, f"--model={big}", f"--model={network}", "--batch=2")
     assert [row["status"] for row in rows] == ["skipped", "ok"]
-    assert re.fullmatch(r"needs [\d.]+ GiB of memory, 14.4 GiB may be used", rows[0]["reason"])
+    assert re.fullmatch(
+        r"needs at least [\d.]+ GiB of memory, 14.4 GiB may be used", rows[0]["reason"]
+    )
     # CUDA may have less in one piece than it says.
     rows, _ = steps(tmp_path, f"--model={network}", "--batch=2,4", fail="cudaMalloc:8:2")
     assert sorted(row["status"] for row in rows) == ["ok", "skipped"]
@@ -203,7 +205,7 @@ def test_kernels_are_timed_hot_and_cold(tmp_path: Path, network: Path) -> None:
     assert {row["cache"] for row in rows} == {"hot", "cold"}
     assert {row["status"] for row in rows} == {"ok"}
     # In f32 cuDNN's fake fuses nothing, so that bias and ReLU take a kernel of their own.
-    several = {"softmax_cross_entropy": 3, "conv2d+add_bias+relu": 2}
+    several = {"conv2d+add_bias+relu": 2}
     for row in rows:
         expected = several.get(row["name"].split("/")[0], 1) * MS
         assert row["median_s"] == pytest.approx(expected, rel=1e-6), row["name"]
