@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from triphase.expectations import NEAR, Part, account, departure, limits, near, part, quotient
+from triphase.intervals import hull
 from triphase.medians import interval
 from triphase.picking import NotMeasured
 from triphase.prose import plain, show, si
@@ -167,14 +168,6 @@ def _paired(samples: Sequence[Sequence[float]], cut: int) -> Timed:
     """Of one repetition, whose first `cut` series stand above the line."""
     ratios = [divide(sum(s[:cut]), sum(s[cut:])) for s in zip(*samples, strict=True)]
     return Timed(None) if None in ratios else Timed(statistics.median(ratios), interval(ratios))
-
-
-def hull(intervals: Sequence[tuple[float, float] | None]) -> tuple[float, float] | None:
-    """The least interval that holds them all; none where one is unknown."""
-    if None in intervals:
-        return None
-    lows, highs = zip(*intervals, strict=True)
-    return min(lows), max(highs)
 
 
 def change(small_case: Case, large_case: Case) -> Measured:

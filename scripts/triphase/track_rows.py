@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from triphase.intervals import hull
 from triphase.statuses import RAN, STATUSES
 
 OF_SAMPLES = ("ci95_low_s", "ci95_high_s", "sample_count")  # what repetitions differ in
@@ -116,10 +117,8 @@ def _merged(rows: list[KernelRow]) -> KernelRow:
     extra = {key: value for key, value in first.extra.items() if key not in OF_SAMPLES}
     if any(row.disturbed for row in rows):
         extra["disturbed"] = True
-    intervals = [row.interval_s for row in rows if row.interval_s is not None]
-    if ran and len(intervals) == len(rows):
-        lows, highs = zip(*intervals, strict=True)
-        extra |= {"ci95_low_s": min(lows), "ci95_high_s": max(highs)}
+    if ran and (ends := hull([row.interval_s for row in rows])):
+        extra |= {"ci95_low_s": ends[0], "ci95_high_s": ends[1]}
     if ran and any("sample_count" in row.extra for row in rows):
         extra["sample_count"] = sum(row.sample_count for row in rows)
     return KernelRow(

@@ -23,10 +23,12 @@ import random
 import re
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 if __name__ != "__main__":  # as a program it starts fast, with nothing but Python
+    from triphase import gate_processes
     from triphase.processes import Finished
 
 KERNELS = {f"kernel/{i}:n(2+{i})": (i + 1) * 1e-3 for i in range(5)}
@@ -47,6 +49,23 @@ def start_here(command: list[str], **_: Any) -> Finished:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
         code = main(*command)
     return Finished(code, out.getvalue(), error.getvalue())
+
+
+def clock_of(monkeypatch: Any, seconds: Callable[[int], float]) -> None:
+    """The n-th process (from 0) takes seconds(n) by the clock of Pairs, and no time else."""
+    now, started = [0.0], []
+
+    def run(command: list[str], **more: Any) -> Finished:
+        now[0] += seconds(len(started))
+        started.append(command)
+        return start_here(command, **more)
+
+    monkeypatch.setattr(gate_processes, "run", run)
+    plain = gate_processes.Pairs.__init__
+    monkeypatch.setattr(
+        gate_processes.Pairs, "__init__",
+        lambda self, *given, **more: plain(self, *given, clock=lambda: now[0], **more),
+    )  # fmt: skip
 
 
 def main(me: str, *arguments: str) -> int:

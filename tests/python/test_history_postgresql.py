@@ -114,6 +114,24 @@ def test_removed_runs_leave_what_the_others_give(place, tmp_path, files):
     assert dump(place) == ([], [], [])
 
 
+def test_an_older_history_that_was_split_by_units_is_joined(place, tmp_path, files):
+    import psycopg
+
+    add(place, *files[:29])
+    with contextlib.closing(psycopg.connect(place, autocommit=True)) as old:  # as it was before
+        old.execute("INSERT INTO series SELECT id + 100, name, 'us', environment_id FROM series")
+        for table in ("points", "samples"):
+            old.execute(
+                f"UPDATE {table} SET series_id = series_id + 100"
+                " WHERE run_id IN (SELECT id FROM runs ORDER BY time OFFSET 20)"
+            )
+        old.execute("DELETE FROM changes")
+    assert len(dump(place)[0]) == 4
+    add(place, files[29])
+    add(tmp_path / "h.db", *files)
+    assert dump(place) == dump(tmp_path / "h.db")
+
+
 def test_a_file_added_twice_is_kept_once(place, files, capsys):
     add(place, *files)
     before = dump(place)

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fake_benchmark import KERNELS, install, start_here
+from fake_benchmark import KERNELS, clock_of, install, start_here
 from triphase import gate, gate_processes, gate_report, track
 from triphase.gate_filter import filter_of, registered
 from triphase.gate_pairs import read_record
@@ -435,23 +435,6 @@ def test_an_out_that_takes_nothing_hides_no_refusal(ab):
 
 
 # ---- time
-
-
-def clock_of(monkeypatch, seconds) -> None:
-    """The n-th process (from 0) takes seconds(n) by the clock of Pairs, and no time else."""
-    now, started = [0.0], []
-
-    def run(command, **more):
-        now[0] += seconds(len(started))
-        started.append(command)
-        return start_here(command, **more)
-
-    monkeypatch.setattr(gate_processes, "run", run)
-    plain = gate_processes.Pairs.__init__
-    monkeypatch.setattr(
-        gate_processes.Pairs, "__init__",
-        lambda self, *given, **more: plain(self, *given, clock=lambda: now[0], **more),
-    )  # fmt: skip
 
 
 def test_one_slow_first_process_refuses_no_budget_that_suffices(ab, monkeypatch):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fake_benchmark import KERNELS, install, start_here
+from fake_benchmark import KERNELS, clock_of, install, start_here
 from triphase import calibrate, gate, gate_noise, gate_processes, track
 from triphase.gate_calibration import (
     cache_folder,
@@ -318,19 +318,7 @@ def test_a_budget_below_twenty_pairs_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_budget_that_ends_before_twenty_pairs_is_named(tmp_path, monkeypatch, capsys):
-    now, started = [0.0], []
-
-    def slows_down(command, **more):
-        started.append(command)
-        now[0] += 1.0 if len(started) <= 2 else 9.0
-        return start_here(command, **more)
-
-    monkeypatch.setattr(gate_processes, "run", slows_down)
-    plain = gate_processes.Pairs.__init__
-    monkeypatch.setattr(
-        gate_processes.Pairs, "__init__",
-        lambda self, *given, **more: plain(self, *given, clock=lambda: now[0], **more),
-    )  # fmt: skip
+    clock_of(monkeypatch, lambda n: 1.0 if n < 2 else 9.0)
     program = install(tmp_path, "program")
     assert track.run_main(["calibrate", f"--binary={program}", "--budget=60s"]) == 2
     assert "--budget: expected room for 20 pairs of equal binaries, found 6 measured" in (
