@@ -15,6 +15,9 @@ namespace triphase::cuda::kernels {
 // What softmax needs of a row: its largest x, and the sum of exp(x - largest).
 struct Exponentials {
   float largest, sum;
+
+  TRIPHASE_HOST_DEVICE float probability(float x) const { return std::exp(x - largest) / sum; }
+  TRIPHASE_HOST_DEVICE float cross_entropy(float x) const { return std::log(sum) + (largest - x); }
 };
 
 // probabilities = exp(x - largest) / sum, of the row
@@ -27,8 +30,7 @@ struct Probabilities {
 
   template <class Index>
   TRIPHASE_HOST_DEVICE float value(Index i) const {
-    const Exponentials& row = rows[i / classes];
-    return std::exp(x[i] - row.largest) / row.sum;
+    return rows[i / classes].probability(x[i]);
   }
   TRIPHASE_HOST_DEVICE void put(int64_t i, float value) const { probabilities[i] = value; }
 };
@@ -83,9 +85,7 @@ struct CrossEntropy {
   using Sum = float;
   std::false_type adjacent() const { return {}; }
   TRIPHASE_HOST_DEVICE static Sum nothing() { return 0; }
-  TRIPHASE_HOST_DEVICE Sum term(int64_t, int64_t n) const {
-    return std::log(rows[n].sum) + (rows[n].largest - x[n * classes + target[n]]);
-  }
+  TRIPHASE_HOST_DEVICE Sum term(int64_t, int64_t n) const { return rows[n].cross_entropy(x[n * classes + target[n]]); }
   TRIPHASE_HOST_DEVICE static Sum merge(Sum a, Sum b) { return a + b; }
   TRIPHASE_HOST_DEVICE void finish(int64_t, Sum sum) const { *loss = sum / static_cast<float>(count); }
 };
@@ -149,15 +149,11 @@ struct SmallSoftmaxCrossEntropy {
   TRIPHASE_HOST_DEVICE void divide(int thread, Shared& shared) const {
     const int all = static_cast<int>(rows) * classes;
     for (int i = thread; i < all; i += kThreads) {
-      const Exponentials& row = shared.sums[i / classes * of_row];
-      probabilities[i] = std::exp(x[i] - row.largest) / row.sum;
+      probabilities[i] = shared.sums[i / classes * of_row].probability(x[i]);
     }
-    float own = 0;
-    if (thread < rows) {
-      const Exponentials& row = shared.sums[thread * of_row];
-      own = std::log(row.sum) + (row.largest - x[thread * classes + target[thread]]);
-    }
-    shared.losses[thread] = own;
+    const bool of_a_row = thread < rows;
+    shared.losses[thread] =
+        of_a_row ? shared.sums[thread * of_row].cross_entropy(x[thread * classes + target[thread]]) : 0.0f;
   }
 };
 
