@@ -88,6 +88,9 @@ inline const std::vector<NamedNetwork>& small_networks() {
        R"({"name": "relu_first", "input": {"shape": [2, 4, 4]}, "loss": {"kind": "mean_square"}, "layers": [
         {"name": "relu", "kind": "relu"}, {"name": "conv", "kind": "conv2d", "out_channels": 3, "kernel": 2},
         {"name": "relu2", "kind": "relu"}, {"name": "relu3", "kind": "relu"}]})"},
+      {"one_output", R"({"name": "one_output", "input": {"shape": [9]}, "loss": {"kind": "mean_square"}, "layers": [
+        {"name": "fc1", "kind": "linear", "out_features": 6}, {"name": "relu1", "kind": "relu"},
+        {"name": "fc2", "kind": "linear", "out_features": 1}]})"},
   };
   return networks;
 }

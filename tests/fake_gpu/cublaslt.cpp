@@ -115,6 +115,7 @@ std::string fault_of(const MatmulDesc& desc, const Layout& a, const Layout& b, c
     case CUBLASLT_EPILOGUE_BIAS:
     case CUBLASLT_EPILOGUE_RELU_BIAS:
     case CUBLASLT_EPILOGUE_BGRADB:
+      if (desc.epilogue == CUBLASLT_EPILOGUE_BGRADB && d.columns == 1) return "a bias gradient of one output";
       return desc.bias == nullptr || !aligned(desc.bias, kAlignment) ? "a bias that is not there, or not aligned" : "";
     default:
       return "an epilogue that is not offered";
@@ -314,7 +315,9 @@ cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t* 
                                                     cublasLtMatmulAlgoConfigAttributes_t attribute, void* value,
                                                     size_t bytes, size_t* written) {
   const Algorithm* algorithm = algorithm_of(*algo);
-  if (algorithm == nullptr || attribute != CUBLASLT_ALGO_CONFIG_ID) return CUBLAS_STATUS_INVALID_VALUE;
+  if (algorithm == nullptr) return CUBLAS_STATUS_INVALID_VALUE;
+  if (attribute == CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID) return get(uint16_t{2}, value, bytes, written);
+  if (attribute != CUBLASLT_ALGO_CONFIG_ID) return CUBLAS_STATUS_INVALID_VALUE;
   return get(algorithm->id, value, bytes, written);
 }
 
@@ -337,8 +340,11 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const
       fake_gpu_violation("cublasLtMatmul: " + fault);
       return CUBLAS_STATUS_INVALID_VALUE;
     }
-    const auto needed = static_cast<int64_t>(algorithm->workspace_bytes);
-    if (workspace_bytes < algorithm->workspace_bytes) return CUBLAS_STATUS_INVALID_VALUE;
+    // With an epilogue some versions take a little more than they have said.
+    const int64_t beyond = of.epilogue == CUBLASLT_EPILOGUE_DEFAULT ? 0 : 16;
+    const int64_t needed =
+        algorithm->workspace_bytes == 0 ? 0 : static_cast<int64_t>(algorithm->workspace_bytes) + beyond;
+    if (static_cast<int64_t>(workspace_bytes) < needed) return CUBLAS_STATUS_INVALID_VALUE;
     bool good = expect_on_device(a, bytes_of(a_as), "A") && expect_on_device(b, bytes_of(b_as), "B") &&
                 expect_on_device(d, bytes_of(d_as), "D");
     if (needed > 0)

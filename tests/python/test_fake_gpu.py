@@ -191,6 +191,22 @@ def test_without_convolutions_linear_networks_run_on(tmp_path: Path, network: Pa
     assert "too short): install it from NVIDIA" in rows[0]["reason"]
 
 
+def test_tf32_that_the_environment_forbids_has_no_row(
+    tmp_path: Path, network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    rows, _ = steps(tmp_path, f"--model={network}", "--batch=2", "--dtype=f32,tf32")
+    assert [row["status"] for row in rows] == ["ok", "skipped"]
+    assert rows[1]["reason"].endswith("compute it in f32: unset that")
+
+
+def test_a_product_tells_its_algorithm(tmp_path: Path, network: Path) -> None:
+    steps(tmp_path, f"--model={network}", "--batch=2")
+    rows = results(tmp_path / "steps.json")["benchmarks"]
+    ran = [row["implementation"] for row in rows if "implementation" in row]
+    assert any("cublaslt:algo13/tile?/stages?/cluster2/custom?/splitk?" in name for name in ran)
+
+
 def test_kernels_are_timed_hot_and_cold(tmp_path: Path, network: Path) -> None:
     out = tmp_path / "kernels.json"
     process = run_faked(

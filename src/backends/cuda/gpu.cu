@@ -3,7 +3,10 @@
 // runs on one stream of its own. Products are cuBLASLt's, convolutions cuDNN's.
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <optional>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 
 #include "backends/cuda/cublaslt.h"
@@ -23,10 +26,7 @@
 namespace triphase::cuda {
 namespace {
 
-constexpr int kThreads = 256;  // a block
-// Blocks that a multiprocessor is given at a time; beyond, threads go round. As many fit of what has no more than 32
-// registers a thread.
-constexpr int64_t kBlocksOfMultiprocessor = 8;
+constexpr int kThreads = 256;          // a block
 constexpr int64_t kWakingLoads = 100;  // one after the other, from the L1 cache: a few microseconds
 
 using Memory = Owned<std::byte*, cudaFree>;
@@ -38,18 +38,6 @@ template <class Index, class Kernel>
 __global__ void __launch_bounds__(kThreads) compute(const __grid_constant__ Kernel kernel, Index count) {
   const Index thread = static_cast<Index>(blockIdx.x) * kThreads + static_cast<Index>(threadIdx.x);
   compute_elements(kernel, thread, static_cast<Index>(gridDim.x) * kThreads, count);
-}
-
-// How many blocks of it a multiprocessor runs at a time: one more would wait for all of them.
-template <class Index, class Kernel>
-int64_t blocks_that_fit() {
-  static const int fit = [] {
-    int found = 0;
-    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&found, compute<Index, Kernel>, kThreads, 0),
-          "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
-    return std::max(found, 1);
-  }();
-  return fit;
 }
 
 template <int kTogether, class Index, class Kernel>
@@ -101,6 +89,23 @@ class Range {
   Range(const Range&) = delete;
   Range& operator=(const Range&) = delete;
 };
+
+// How many blocks of it a multiprocessor runs at a time: one more would wait for all of them.
+template <class Function>
+int64_t blocks_that_fit(Function* function, int threads) {
+  int found = 0;
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&found, function, threads, 0),
+        "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
+  return std::max(found, 1);
+}
+
+// Calls f.operator()<kTogether, Index>() with what reduces so many terms.
+template <class Kernel, class Adjacent, class F>
+void with_reducer(const Kernel& kernel, int64_t terms, Adjacent adjacent, F f) {
+  with_index_type(kernel, terms, [&]<class Index>() {
+    with_together(adjacent, [&]<int kTogether>() { f.template operator()<kTogether, Index>(); });
+  });
+}
 
 // --- Recordings ---------------------------------------------------------------------------------
 
@@ -156,6 +161,14 @@ class GpuRecording : public Recording {
 };
 
 // --- The device ---------------------------------------------------------------------------------
+
+// Rows of TF32 would hold times of f32.
+void refuse_if_overridden(Precision precision) {
+  const char* allowed = std::getenv("NVIDIA_TF32_OVERRIDE");
+  if (precision == Precision::kTF32 && allowed != nullptr && std::string_view(allowed) == "0") {
+    throw Unimplemented("tf32 while NVIDIA_TF32_OVERRIDE=0 makes NVIDIA's libraries compute it in f32: unset that");
+  }
+}
 
 int attribute(cudaDeviceAttr which) {
   int value = 0;
@@ -217,8 +230,9 @@ class Gpu : public Device {
     std::visit(
         [&]<class Kernel>(const Kernel& of_elements) {
           with_index_type(of_elements, count, [&]<class Index>() {
-            const unsigned blocks = blocks_for(count, blocks_that_fit<Index, Kernel>());
-            compute<Index><<<blocks, kThreads, 0, stream_.get()>>>(of_elements, static_cast<Index>(count));
+            static const int64_t fit = blocks_that_fit(compute<Index, Kernel>, kThreads);
+            compute<Index>
+                <<<blocks_for(count, fit), kThreads, 0, stream_.get()>>>(of_elements, static_cast<Index>(count));
           });
         },
         kernel);
@@ -228,10 +242,20 @@ class Gpu : public Device {
     if (segments == 0) return;
     std::visit(
         [&](const auto& of_terms) {
-          reduce_in_parts(of_terms, segments, terms, kBlocksOfMultiprocessor * multiprocessors_, parts_.get(),
-                          [this](const auto& kernel, int64_t segments, int64_t terms, auto adjacent) {
-                            run_reduction(kernel, segments, terms, adjacent);
-                          });
+          reduce_in_parts(
+              of_terms, segments, terms,
+              [&]<class InParts>(std::type_identity<InParts>, auto adjacent) {
+                int64_t blocks = 0;
+                with_reducer(of_terms, segments * terms, adjacent, [&]<int kTogether, class Index>() {
+                  static const int64_t fit = blocks_that_fit(reduce<kTogether, Index, InParts>, kReducers);
+                  blocks = fit * multiprocessors_;
+                });
+                return blocks;
+              },
+              parts_.get(),
+              [this](const auto& each, int64_t of_segments, int64_t of_terms, auto adjacent) {
+                run_reduction(each, of_segments, of_terms, adjacent);
+              });
         },
         kernel);
   }
@@ -248,9 +272,11 @@ class Gpu : public Device {
   }
 
   std::unique_ptr<Call<ProductOperands>> prepare(const Product& product) override {
+    refuse_if_overridden(product.precision);
     return cublaslt_.prepare(product, stream_.get());
   }
   std::unique_ptr<Call<ConvolutionOperands>> prepare(const Convolution& convolution) override {
+    refuse_if_overridden(convolution.precision);
     try {
       if (!cudnn_) cudnn_.emplace(stream_.get());
     } catch (const LibraryMissing& missing) {
@@ -308,8 +334,9 @@ class Gpu : public Device {
     if (!eviction_) eviction_.reset(allocate(bytes));
     clear(eviction_.get(), bytes);
     const int64_t quads = bytes / static_cast<int64_t>(sizeof(float4));
-    read_zeros<<<blocks_for(quads, kBlocksOfMultiprocessor), kThreads, 0, stream_.get()>>>(
-        reinterpret_cast<float4*>(eviction_.get()), quads);
+    static const int64_t fit = blocks_that_fit(read_zeros, kThreads);
+    read_zeros<<<blocks_for(quads, fit), kThreads, 0, stream_.get()>>>(reinterpret_cast<float4*>(eviction_.get()),
+                                                                       quads);
     check(cudaGetLastError(), "cudaLaunchKernel");
     wait();
     return true;
@@ -322,12 +349,10 @@ class Gpu : public Device {
   }
   template <class Kernel, class Adjacent>
   void run_reduction(const Kernel& kernel, int64_t segments, int64_t terms, Adjacent adjacent) {
-    with_index_type(kernel, segments * terms, [&]<class Index>() {
-      with_together(adjacent, [&]<int kTogether>() {
-        const auto blocks = static_cast<unsigned>((segments + kTogether - 1) / kTogether);
-        reduce<kTogether>
-            <<<blocks, kReducers, 0, stream_.get()>>>(kernel, static_cast<Index>(segments), static_cast<Index>(terms));
-      });
+    with_reducer(kernel, segments * terms, adjacent, [&]<int kTogether, class Index>() {
+      const auto blocks = static_cast<unsigned>((segments + kTogether - 1) / kTogether);
+      reduce<kTogether>
+          <<<blocks, kReducers, 0, stream_.get()>>>(kernel, static_cast<Index>(segments), static_cast<Index>(terms));
     });
     check(cudaGetLastError(), "cudaLaunchKernel");
   }

@@ -173,10 +173,12 @@ void with_together(Adjacent adjacent, F f) {
 // Room for the sums of parts.
 inline constexpr int64_t kPartsBytes = 1 << 20;
 
-// Runs a reduction by calls of run(kernel, segments, terms, adjacent): in parts, and then over the parts, where
-// `blocks` blocks, as many as run at a time, make two parts at least and every thread has terms enough.
-template <class Kernel, class Run>
-void reduce_in_parts(const Kernel& kernel, int64_t segments, int64_t terms, int64_t blocks, std::byte* space, Run run) {
+// Runs a reduction by calls of run(kernel, segments, terms, adjacent): in parts, and then over the parts, where as many
+// blocks as run at a time, which blocks_that_fit(std::type_identity<InParts<Kernel>>(), adjacent) tells, make two parts
+// at least and every thread has terms enough.
+template <class Kernel, class BlocksThatFit, class Run>
+void reduce_in_parts(const Kernel& kernel, int64_t segments, int64_t terms, BlocksThatFit blocks_that_fit,
+                     std::byte* space, Run run) {
   using Sum = typename Kernel::Sum;
   constexpr int64_t kTermsWorthAThread = 2;
   const auto adjacent = kernel.adjacent();
@@ -184,6 +186,7 @@ void reduce_in_parts(const Kernel& kernel, int64_t segments, int64_t terms, int6
   const int64_t blocks_alone = (segments + together - 1) / together;
   const int64_t most = std::min(terms / (kReducers / together * kTermsWorthAThread),
                                 kPartsBytes / static_cast<int64_t>(sizeof(Sum)) / segments);
+  const int64_t blocks = blocks_that_fit(std::type_identity<kernels::InParts<Kernel>>(), adjacent);
   const int64_t parts = std::min(blocks / blocks_alone, most);  // a few blocks more would wait for all others
   if (parts < 2) return run(kernel, segments, terms, adjacent);
   auto* sums = reinterpret_cast<Sum*>(space);

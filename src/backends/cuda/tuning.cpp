@@ -45,24 +45,36 @@ double least_of(const std::vector<Trial>& trials) {
 size_t fastest(cudaStream_t stream, const std::vector<Piece>& ways, const std::string& none) {
   const Event begin = make_event();
   const Event end = make_event();
-  const auto seconds_of = [&](auto put_on_stream) {
-    check(cudaEventRecord(begin.get(), stream), "cudaEventRecord");
-    put_on_stream();
-    check(cudaEventRecord(end.get(), stream), "cudaEventRecord");
+  const auto between_events = [&](unsigned flags, const Piece& piece) {
+    check(cudaEventRecordWithFlags(begin.get(), stream, flags), "cudaEventRecordWithFlags");
+    piece();
+    check(cudaEventRecordWithFlags(end.get(), stream, flags), "cudaEventRecordWithFlags");
+  };
+  const auto wait = [&] {
     check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");
     return seconds_between(begin, end);
+  };
+  const auto launched_s = [&](const Piece& way) {
+    between_events(cudaEventRecordDefault, way);
+    return wait();
+  };
+  const auto replayed_s = [&](const Graph& graph) {
+    check(cudaGraphLaunch(graph.get(), stream), "cudaGraphLaunch");
+    return wait();
   };
   std::vector<Trial> trials;
   std::exception_ptr failure;
   for (size_t way = 0; way < ways.size(); ++way) {
     const auto try_out = [&] {
-      seconds_of(ways[way]);  // loads its kernels
-      const double once_s = seconds_of(ways[way]);
+      launched_s(ways[way]);  // loads its kernels
+      const double once_s = launched_s(ways[way]);
       if (once_s >= kLong_s && once_s > kHopeless * least_of(trials)) return;
       const int runs = once_s < kLong_s ? kRunsOfShort : 1;
-      trials.push_back({way, once_s, runs, capture(stream, [&] {
-                          for (int run = 0; run < runs; ++run) ways[way]();
-                        })});
+      const auto so_often = [&] {
+        for (int run = 0; run < runs; ++run) ways[way]();
+      };
+      const auto record = [&] { between_events(cudaEventRecordExternal, so_often); };
+      trials.push_back({way, once_s, runs, capture(stream, record)});
     };
     if (succeeds(try_out, failure)) continue;
     check(cudaStreamSynchronize(stream), "cudaStreamSynchronize");  // or the device is to blame
@@ -71,7 +83,7 @@ size_t fastest(cudaStream_t stream, const std::vector<Piece>& ways, const std::s
   double spent_s = least_of(trials);
   for (int round = 0; round < kMostRounds && spent_s < kEnough_s; ++round) {
     for (Trial& trial : trials) {
-      const double graph_s = seconds_of([&] { check(cudaGraphLaunch(trial.graph.get(), stream), "cudaGraphLaunch"); });
+      const double graph_s = replayed_s(trial.graph);
       const double run_s = graph_s / trial.runs;
       trial.least_s = round == 0 ? run_s : std::min(trial.least_s, run_s);
       spent_s += graph_s;

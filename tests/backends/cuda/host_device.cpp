@@ -236,15 +236,16 @@ void HostDevice::launch(const ReductionKernel& kernel, int64_t segments, int64_t
   counts_.elements += segments * terms;
   std::visit(
       [&](const auto& call) {
-        reduce_in_parts(call, segments, terms, kBlocks, parts_.data(),
-                        [this](const auto& each, int64_t of_segments, int64_t of_terms, auto adjacent) {
-                          ++counts_.launches;
-                          with_index(each, of_segments * of_terms, [&]<class Index>() {
-                            with_together(adjacent, [&]<int kTogether>() {
-                              reduce<kTogether>(each, static_cast<Index>(of_segments), static_cast<Index>(of_terms));
-                            });
-                          });
-                        });
+        reduce_in_parts(
+            call, segments, terms, [](auto, auto) { return kBlocks; }, parts_.data(),
+            [this](const auto& each, int64_t of_segments, int64_t of_terms, auto adjacent) {
+              ++counts_.launches;
+              with_index(each, of_segments * of_terms, [&]<class Index>() {
+                with_together(adjacent, [&]<int kTogether>() {
+                  reduce<kTogether>(each, static_cast<Index>(of_segments), static_cast<Index>(of_terms));
+                });
+              });
+            });
       },
       kernel);
 }
