@@ -198,7 +198,7 @@ def panel(
             data = pl.DataFrame(ends, schema=["intensity", "flop_per_s"], orient="row")
             line = alt.Chart(data).mark_line(strokeWidth=1.6, strokeDash=DASHES[ceiling.of])
             lines.append(line.encode(x=x, y=y, color=alt.value(charts.GREY)))
-            texts.append(beside(ceiling, ceilings, ends, frame, spots))
+            texts.append(beside(ceiling, ceilings, ends, frame, spots, texts))
     taken = [box for text in texts for box in text.boxes]
     for roof in (c.value for c in ceilings if c.of in ROOFS):
         _, height = frame.pixel(frame.left, roof)
@@ -285,8 +285,11 @@ def beside(
     ends: list[tuple[float, float]],
     frame: Frame,
     spots: list[Spot],
+    placed: list[Text],
 ) -> Text:
-    """A ceiling's label: of roofs above them all, of a slope along it where fewest marks are."""
+    """A ceiling's label: of roofs above them all; of a slope along it, over no label that is placed
+    where that can be had, and where fewest marks are.
+    """
     length = text_width(ceiling.label)
     if ceiling.of in ROOFS:
         roofs = sorted(c.value for c in ceilings if c.of in ROOFS)
@@ -296,7 +299,7 @@ def beside(
     below = ceiling.value == min(c.value for c in ceilings if c.of in SLOPES)
     degrees = frame.slope_degrees
     across, up = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    off = -0.8 * SIZE if below else 0.8 * SIZE
+    offs = [-0.8 * SIZE] if below else [0.8 * SIZE, -0.8 * SIZE]
     (left, bottom), (right, top) = (frame.pixel(*end) for end in ends)
     room = max(0.0, math.hypot(right - left, top - bottom) - length - 2 * SIZE)
     candidates = [
@@ -307,13 +310,16 @@ def beside(
             degrees,
             charts.GREY,
         )
-        for share in (0.03, 0.97, 0.75, 0.5, 0.25)
+        for off in offs
+        for share in (0.03, 0.97, 0.85, 0.75, 0.5, 0.25)
     ]
-    return min(candidates, key=lambda text: hits(text, spots))
+    labelled = [box for text in placed for box in text.boxes]
+    marked = [around(spot) for spot in spots]
+    return min(candidates, key=lambda text: (hits(text, labelled), hits(text, marked)))
 
 
-def hits(text: Text, spots: list[Spot]) -> int:
-    return sum(any(overlap(box, around(spot)) for box in text.boxes) for spot in spots)
+def hits(text: Text, others: list[Box]) -> int:
+    return sum(any(overlap(box, other) for box in text.boxes) for other in others)
 
 
 def labels(rows: list[dict[str, Any]], spots: list[Spot], taken: list[Box]) -> list[Text]:

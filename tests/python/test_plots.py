@@ -462,6 +462,21 @@ def test_ceilings_of_another_dtype_or_without_rates_give_no_lines():
         plot_roofline.build(build(document(rows, ceilings=known)))
 
 
+def test_labels_of_bandwidths_that_nearly_agree_lie_apart():
+    known = [plot_roofline.Ceiling("gemm", 220e9)]
+    known += [
+        plot_roofline.Ceiling(*pair) for pair in [("L2", 208e9), ("L3", 193e9), ("memory", 30e9)]
+    ]
+    frame = plot_roofline.Frame(left=0.1, right=250, bottom=1e9, top=600e9)
+    placed: list[plot_roofline.Text] = []
+    for ceiling in known:
+        ends = plot_roofline.segment(ceiling, known, frame)
+        text = plot_roofline.beside(ceiling, known, ends, frame, [], placed)
+        covered = [box for other in placed for box in other.boxes]
+        assert plot_roofline.hits(text, covered) == 0, ceiling.label
+        placed.append(text)
+
+
 positions = st.tuples(
     st.floats(0, plot_roofline.WIDTH, width=32), st.floats(0, plot_roofline.HEIGHT, width=32)
 )
