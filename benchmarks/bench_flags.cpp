@@ -156,7 +156,9 @@ MeasureOptions measure_options(const BenchFlags& flags) {
                                             : VerifyMode::kSampled;
   options.seed = flags.seed;
   options.max_memory_bytes = memory_to_use(flags.max_memory);
-  options.sampling.min_samples = 7;  // below 6 there is no interval, and one may correlate with the next
+  // Below 6 there is no interval, and one may correlate with the next; of 7 they often do by chance.
+  options.sampling.min_samples = 7;
+  options.sampling.more_samples = 7;
   options.sampling.min_layered_samples = 7;
   return options;
 }

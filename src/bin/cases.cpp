@@ -24,10 +24,10 @@ struct Pace {
   double setup_s;
 };
 
-// Setting up, verifying and a dozen steps.
+// Setting up, verifying, and at least as many steps as are taken beyond the time for a case.
 double guess_s(const StepProgram& program, const std::string& backend, double time_per_case_s) {
   constexpr double kFillBytesPerSecond = 4e8;
-  constexpr double kSteps = 8;
+  constexpr double kSteps = 16;
   const Pace pace = backend == "cuda" ? Pace{2e13, 1e12, 2} : Pace{1.5e11, 2e10, 0.5};
   Cost sum;
   for (const auto& [phase, cost] : totals(program).phases) sum += cost;

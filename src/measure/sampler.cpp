@@ -89,7 +89,10 @@ class Sampler {
     bool was_precise = false;
     for (size_t i = 0;; i = (i + 1) % pattern_.size()) {
       if (spent_s() >= options_.budget_s) {
-        if (std::ranges::none_of(pattern_, [&](Marks marks) { return lacks(marks); })) return "budget";
+        if (std::ranges::none_of(pattern_, [&](Marks marks) { return lacks(marks); })) {
+          if (!wants_more()) return "budget";
+          wanted_ += options_.more_samples;
+        }
         if (!lacks(pattern_[i])) continue;
       }
       record(pattern_[i], i < pattern_.size() / 2);
@@ -110,7 +113,7 @@ class Sampler {
   bool takes(Marks marks) const { return std::ranges::find(pattern_, marks) != pattern_.end(); }
 
   bool lacks(Marks marks) const {
-    if (marks == main_) return samples_.step_s.size() < options_.min_samples;
+    if (marks == main_) return samples_.step_s.size() < wanted_;
     if (marks == Marks::kPhases) return samples_.phase_s.front().size() < options_.min_layered_samples;
     return marks == Marks::kLayers && samples_.layered_step_s.size() < options_.min_layered_samples;
   }
@@ -176,6 +179,13 @@ class Sampler {
     return narrow(samples_.step_s) && narrow(forward_s) && narrow(backward_s) && (!ratios || narrow(*ratios));
   }
 
+  // Whether more steps may give the intervals that these lack. Asked once, or it would wait for a fluke.
+  bool wants_more() const {
+    const auto known = [](std::span<const double> series) { return median_interval(series).has_value(); };
+    return wanted_ == options_.min_samples && samples_.step_s.size() < wanted_ + options_.more_samples &&
+           !(known(samples_.step_s) && std::ranges::all_of(samples_.pass_s, known));
+  }
+
   // Of every series what ran before the first sample of step_s that is kept.
   void drop_warmup() {
     const Steadiness found = steadiness();
@@ -201,7 +211,8 @@ class Sampler {
   StepSource& source_;
   const SampleOptions options_;
   const double untimed_before_s_ = source_.untimed_s();
-  Marks main_ = Marks::kPhases;  // of the steps of step_s
+  size_t wanted_ = options_.min_samples;  // of step_s, even beyond the budget
+  Marks main_ = Marks::kPhases;           // of the steps of step_s
   std::span<const Marks> pattern_ = kPattern;
   std::array<std::vector<Segment>, kKindsOfMarks> segments_;  // by Marks
   std::vector<size_t> layer_slots_;  // for each segment with layer marks, its index in samples_.layers

@@ -29,6 +29,7 @@ struct SampleOptions {
   double relative_half_width = 0.01;  // of the medians' 95 % intervals: step, forward, backward and backward / forward
   double minimum_s = 0.1;             // of stepping, before precision may end it: slower noise would go unseen
   size_t min_samples = 3;             // of step_s, even beyond the budget
+  size_t more_samples = 0;            // than those, where a median of them has no interval: it is looked for once
   size_t min_layered_samples = 1;     // steps with layer marks, likewise, and with phase marks if they are apart
   size_t max_samples = 10000;         // of step_s
 };

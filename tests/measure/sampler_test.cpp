@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "measure/summary.h"
+#include "stats/interval.h"
 #include "stats/noise.h"
 #include "stats/order.h"
 
@@ -294,6 +295,35 @@ TEST(Sampler, As_many_steps_with_layer_marks_as_asked_are_taken_beyond_the_budge
   EXPECT_EQ(samples.stop_reason, "budget");
   EXPECT_THAT(samples.step_s, SizeIs(7));
   EXPECT_THAT(samples.layered_step_s, SizeIs(6));
+}
+
+bool has_intervals(const Samples& samples) {
+  const auto known = [](std::span<const double> series) { return median_interval(series).has_value(); };
+  return known(samples.step_s) && std::ranges::all_of(samples.pass_s, known);
+}
+
+// Independent samples, seven of which seem to correlate in many runs.
+TEST(Sampler, Where_a_median_has_no_interval_more_steps_are_taken_beyond_the_budget) {
+  int known_of_7 = 0;
+  int known = 0;
+  constexpr int kRuns = 200;
+  for (int run = 0; run < kRuns; ++run) {
+    SampleOptions options = {.budget_s = 10, .min_samples = 7, .min_layered_samples = 2};
+    FakeSource few;
+    few.unit_s = 5 / 3.5;
+    few.seed = static_cast<uint64_t>(run);
+    FakeSource more = few;
+    const bool suffices = has_intervals(sample(few, options, {}));
+    options.more_samples = 7;
+    const Samples samples = sample(more, options, {});
+    EXPECT_EQ(samples.stop_reason, "budget");
+    EXPECT_EQ(samples.step_s.size() + samples.warmup_steps, suffices ? 8 : 15);
+    EXPECT_THAT(samples.layered_step_s, SizeIs(2));
+    known_of_7 += suffices;
+    known += has_intervals(samples);
+  }
+  EXPECT_LT(known_of_7, 0.6 * kRuns);
+  EXPECT_GT(known, 0.9 * kRuns);
 }
 
 TEST(Sampler, Fast_steps_are_sampled_for_the_minimum_time_and_judged_seldom) {
